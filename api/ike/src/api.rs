@@ -1,0 +1,506 @@
+//! The surface of the engine: what its host configures, what it hands in, and what it gets out.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+/// A connection, chosen by the host; stable over reconfiguration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// A child of a connection (one protected flow), chosen by the host; unique in the whole engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChildId(pub u64);
+
+/// An IKE SA inside the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IkeSaId(pub u64);
+
+/// An operation that the host must answer with [`crate::Engine::handle_sa_result`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OperationId(pub u64);
+
+/// Where a datagram came from or goes to. Port 4500 means that the non-ESP marker (RFC 3948 section 2.2) goes
+/// before the message on the wire; the host adds and strips nothing: the engine does both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Path {
+    /// Our address and port.
+    pub local: SocketAddr,
+    /// The peer's address and port.
+    pub remote: SocketAddr,
+}
+
+/// An identity (RFC 7296 section 3.5).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Identity {
+    /// `ID_IPV4_ADDR` or `ID_IPV6_ADDR`.
+    Address(IpAddr),
+    /// `ID_FQDN`.
+    Fqdn(String),
+    /// `ID_RFC822_ADDR`.
+    Email(String),
+    /// `ID_KEY_ID`.
+    KeyId(Vec<u8>),
+}
+
+/// A pre-shared key. Zeroized on drop, never printed, compared nowhere but through the AUTH payload.
+#[derive(Clone)]
+pub struct PreSharedKey(pub Zeroizing<Vec<u8>>);
+
+/// IKE encryption (RFC 7296 transform type 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the names are the registry's")]
+pub enum IkeEncryption {
+    Aes128Gcm16,
+    Aes256Gcm16,
+    Aes128Cbc,
+    Aes256Cbc,
+}
+
+/// IKE integrity and PRF hash (transform types 2 and 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the names are the registry's")]
+pub enum Hash {
+    Sha2_256,
+    Sha2_384,
+    Sha2_512,
+}
+
+/// Key-exchange method (transform type 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the names are the registry's")]
+pub enum Group {
+    /// 14
+    Modp2048,
+    /// 19
+    EcpP256,
+    /// 20
+    EcpP384,
+    /// 31
+    Curve25519,
+}
+
+/// One IKE proposal: any of each list, in order of preference. `integrity` is used with CBC only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields are transform types")]
+pub struct IkeProposal {
+    pub encryption: Vec<IkeEncryption>,
+    pub integrity: Vec<Hash>,
+    pub prf: Vec<Hash>,
+    pub groups: Vec<Group>,
+}
+
+/// ESP encryption.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the names are the registry's")]
+pub enum EspEncryption {
+    Aes128Gcm16,
+    Aes256Gcm16,
+}
+
+/// One ESP proposal, in order of preference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EspProposal {
+    /// Ciphers, best first.
+    pub encryption: Vec<EspEncryption>,
+    /// Perfect forward secrecy groups; empty for none.
+    pub groups: Vec<Group>,
+    /// Extended sequence numbers acceptable, best first: `[true, false]`, `[true]` or `[false]`.
+    pub esn: Vec<bool>,
+}
+
+/// ESP mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mode {
+    /// `USE_TRANSPORT_MODE`; an answer in tunnel mode is refused.
+    Transport,
+    /// Tunnel mode.
+    Tunnel,
+}
+
+/// A traffic selector (RFC 7296 section 3.13): an address range, a protocol (0 any) and ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TrafficSelector {
+    /// First address, inclusive.
+    pub first: IpAddr,
+    /// Last address, inclusive; same family.
+    pub last: IpAddr,
+    /// IP protocol: 47 for GRE, 0 for any.
+    pub protocol: u8,
+    /// Ports, inclusive; `(0, 65535)` for any.
+    pub ports: (u16, u16),
+}
+
+/// Limits of one child SA. The engine adds jitter to the soft time limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChildLifetime {
+    /// Rekey after this long (before jitter).
+    pub soft: Duration,
+    /// Gone after this long.
+    pub hard: Duration,
+    /// Rekey after this many packets; `None` for no limit. The host counts and reports.
+    pub soft_packets: Option<u64>,
+    /// Gone after this many packets.
+    pub hard_packets: Option<u64>,
+    /// Rekey after this many bytes.
+    pub soft_bytes: Option<u64>,
+    /// Gone after this many bytes.
+    pub hard_bytes: Option<u64>,
+}
+
+/// A child that a connection may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChildConfig {
+    /// Stable id.
+    pub id: ChildId,
+    /// Mode asked for and accepted.
+    pub mode: Mode,
+    /// Our side's selectors.
+    pub local_selectors: Vec<TrafficSelector>,
+    /// The peer's side's selectors.
+    pub remote_selectors: Vec<TrafficSelector>,
+    /// Proposals, best first.
+    pub proposals: Vec<EspProposal>,
+    /// Lifetime.
+    pub lifetime: ChildLifetime,
+    /// Bring it up without being asked, and again when it goes down.
+    pub start: bool,
+}
+
+/// Dead peer detection (RFC 7296 section 2.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dpd {
+    /// Ask after this long without an authenticated IKE message or ESP packet from the peer.
+    pub interval: Duration,
+}
+
+/// A peer and what is agreed with it.
+#[derive(Clone)]
+pub struct Connection {
+    /// Stable id.
+    pub id: ConnectionId,
+    /// Our address.
+    pub local: IpAddr,
+    /// The peer's address.
+    pub remote: IpAddr,
+    /// Our identity.
+    pub local_identity: Identity,
+    /// The identity that the peer must prove.
+    pub remote_identity: Identity,
+    /// The key shared with the peer.
+    pub pre_shared_key: PreSharedKey,
+    /// Proposals, best first.
+    pub proposals: Vec<IkeProposal>,
+    /// The IKE SA is rekeyed after this long (less jitter).
+    pub lifetime: Duration,
+    /// Dead peer detection; `None` switches it off.
+    pub dpd: Option<Dpd>,
+    /// Its children.
+    pub children: Vec<ChildConfig>,
+}
+
+/// What the host may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Bring up a connection with the children whose `start` is set; no-op when up.
+    Initiate(ConnectionId),
+    /// Bring up one child (an acquire from the dataplane).
+    InitiateChild(ChildId),
+    /// Rekey the child SA now.
+    RekeyChild(ChildId),
+    /// Rekey the IKE SA of a connection now.
+    RekeyIke(ConnectionId),
+    /// Delete the IKE SA and its children, telling the peer.
+    Terminate(ConnectionId),
+    /// Delete everything, telling the peers; for an orderly end.
+    Shutdown,
+}
+
+/// What the host reports of the dataplane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataplaneEvent {
+    /// A soft limit was reached by the SA whose *our-side* inbound SPI of the pair is this.
+    SoftLimit {
+        /// Inbound SPI of the pair.
+        spi_in: u32,
+    },
+    /// A hard limit was reached: the pair is dead.
+    HardLimit {
+        /// Inbound SPI of the pair.
+        spi_in: u32,
+    },
+    /// The first authentic packet arrived on this inbound SPI: the peer sends on the new SA.
+    FirstPacket {
+        /// Inbound SPI of the pair.
+        spi_in: u32,
+    },
+    /// Authentic traffic was seen lately on this inbound SPI (feeds DPD).
+    Traffic {
+        /// Inbound SPI of the pair.
+        spi_in: u32,
+    },
+}
+
+/// Keying material of one direction.
+#[derive(Clone)]
+pub struct EspKeys {
+    /// Cipher key.
+    pub key: Zeroizing<Vec<u8>>,
+    /// GCM salt.
+    pub salt: Zeroizing<Vec<u8>>,
+}
+
+/// A negotiated pair of ESP SAs.
+#[derive(Clone)]
+pub struct ChildPair {
+    /// Which child it serves.
+    pub child: ChildId,
+    /// Which connection.
+    pub connection: ConnectionId,
+    /// Our inbound SPI: the pair's name.
+    pub spi_in: u32,
+    /// The peer's inbound SPI: what we send with.
+    pub spi_out: u32,
+    /// Addresses (and ports when encapsulated).
+    pub path: Path,
+    /// ESP in UDP (RFC 3948).
+    pub udp_encapsulation: bool,
+    /// Agreed mode.
+    pub mode: Mode,
+    /// Agreed cipher.
+    pub encryption: EspEncryption,
+    /// Agreed extended sequence numbers.
+    pub esn: bool,
+    /// Agreed selectors of our side.
+    pub local_selectors: Vec<TrafficSelector>,
+    /// Agreed selectors of the peer's side.
+    pub remote_selectors: Vec<TrafficSelector>,
+    /// Key for what we receive.
+    pub keys_in: EspKeys,
+    /// Key for what we send.
+    pub keys_out: EspKeys,
+    /// Limits, for the dataplane to count.
+    pub lifetime: ChildLifetime,
+}
+
+/// What the host must do to the dataplane, in order.
+pub enum SaOperation {
+    /// Install both directions; sending on it begins now only if `send` is set, otherwise at
+    /// [`SaOperation::SwitchOutbound`]. Answer with [`crate::Engine::handle_sa_result`] once the dataplane has the
+    /// inbound SA: the engine holds back the message that commits the child until then.
+    Install {
+        /// To be answered.
+        operation: OperationId,
+        /// Whether outbound traffic moves to this pair at once.
+        send: bool,
+        /// The pair, with its keys.
+        pair: Box<ChildPair>,
+    },
+    /// Move outbound traffic of the child to the pair with this inbound SPI.
+    SwitchOutbound {
+        /// The child.
+        child: ChildId,
+        /// Inbound SPI of the pair to send on.
+        spi_in: u32,
+    },
+    /// Remove the pair: outbound at once, inbound after `linger`.
+    Remove {
+        /// Inbound SPI of the pair.
+        spi_in: u32,
+        /// How long the inbound half still accepts.
+        linger: Duration,
+    },
+}
+
+/// A step of a negotiation, for causes and traces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the RFC's exchanges")]
+pub enum Phase {
+    IkeSaInit,
+    IkeAuth,
+    CreateChildSa,
+    Informational,
+}
+
+/// Why something is down, in words that an operator can act on; `Display` is a full sentence.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Cause {
+    /// No answer within the retransmission schedule.
+    #[error("the peer did not answer {phase:?} after {tries} tries; check that UDP 500 and 4500 pass both ways")]
+    NoAnswer {
+        /// The exchange.
+        phase: Phase,
+        /// Messages sent.
+        tries: u32,
+    },
+    /// NO_PROPOSAL_CHOSEN, by us or by the peer.
+    #[error("no proposal in common in {phase:?}: we have {ours}; the peer has {theirs}")]
+    NoProposalChosen {
+        /// The exchange.
+        phase: Phase,
+        /// Our proposals in words.
+        ours: String,
+        /// The peer's in words, or "(the peer did not say)".
+        theirs: String,
+    },
+    /// AUTHENTICATION_FAILED, by us or by the peer.
+    #[error("authentication failed ({side}): {detail}")]
+    AuthenticationFailed {
+        /// "we refused the peer" or "the peer refused us".
+        side: &'static str,
+        /// What did not match; never a secret.
+        detail: String,
+    },
+    /// TS_UNACCEPTABLE.
+    #[error("no traffic selectors in common: we have {ours}; the peer has {theirs}")]
+    TsUnacceptable {
+        /// Ours in words.
+        ours: String,
+        /// Theirs in words.
+        theirs: String,
+    },
+    /// The peer answered tunnel mode where transport mode is required, or the reverse.
+    #[error("the peer answered {theirs:?} mode, {ours:?} is required")]
+    ModeMismatch {
+        /// Required.
+        ours: Mode,
+        /// Answered.
+        theirs: Mode,
+    },
+    /// The peer stopped answering DPD.
+    #[error("the peer stopped answering after {silent_secs} s of silence")]
+    PeerDead {
+        /// Seconds since the last sign of life.
+        silent_secs: u64,
+    },
+    /// The peer deleted it.
+    #[error("the peer deleted the SA")]
+    DeletedByPeer,
+    /// We were told to.
+    #[error("deleted on request")]
+    Requested,
+    /// A lifetime ended before a rekey succeeded.
+    #[error("the lifetime ended before a rekey succeeded")]
+    Expired,
+    /// Another error notification.
+    #[error("the peer sent {notify} in {phase:?}")]
+    Notify {
+        /// Name or number of the notification.
+        notify: String,
+        /// The exchange.
+        phase: Phase,
+    },
+    /// A message that breaks the protocol in an authenticated exchange.
+    #[error("the peer broke the protocol in {phase:?}: {detail}")]
+    Protocol {
+        /// The exchange.
+        phase: Phase,
+        /// What was wrong.
+        detail: String,
+    },
+    /// The dataplane refused the SA.
+    #[error("the dataplane refused the SA: {detail}")]
+    Dataplane {
+        /// Its words.
+        detail: String,
+    },
+}
+
+/// What happened, for the host's state, log and event stream. Never bears a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An IKE SA is up.
+    IkeUp {
+        /// Connection.
+        connection: ConnectionId,
+        /// The SA.
+        ike_sa: IkeSaId,
+    },
+    /// An IKE SA was replaced by a rekey.
+    IkeRekeyed {
+        /// Connection.
+        connection: ConnectionId,
+        /// The new SA.
+        ike_sa: IkeSaId,
+    },
+    /// An IKE SA went down, or an attempt failed; the engine retries by itself when a child has `start`.
+    IkeDown {
+        /// Connection.
+        connection: ConnectionId,
+        /// Why.
+        cause: Cause,
+        /// When the engine tries again by itself.
+        retry_in: Option<Duration>,
+    },
+    /// A child is up.
+    ChildUp {
+        /// Child.
+        child: ChildId,
+        /// Inbound SPI of the pair.
+        spi_in: u32,
+    },
+    /// A child was rekeyed: `spi_in` replaces `replaced`.
+    ChildRekeyed {
+        /// Child.
+        child: ChildId,
+        /// The new pair.
+        spi_in: u32,
+        /// The old pair.
+        replaced: u32,
+    },
+    /// A child went down, or could not come up.
+    ChildDown {
+        /// Child.
+        child: ChildId,
+        /// Why.
+        cause: Cause,
+    },
+}
+
+/// What comes out of the engine.
+pub enum Output {
+    /// Send this datagram.
+    Transmit {
+        /// From and to.
+        path: Path,
+        /// UDP payload, marker included where the path needs it.
+        bytes: Vec<u8>,
+    },
+    /// Do this to the dataplane.
+    Sa(SaOperation),
+    /// This happened.
+    Event(Event),
+}
+
+/// What came in by a datagram; the host acts on none of it but may count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Classified {
+    /// An IKE message, handled.
+    Ike,
+    /// A NAT keepalive.
+    Keepalive,
+    /// ESP in UDP, not for us to handle.
+    Esp,
+    /// Dropped, counted under this name.
+    Dropped(&'static str),
+}
+
+/// State of an IKE SA, without secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "plain view")]
+pub struct IkeSaView {
+    pub id: IkeSaId,
+    pub connection: Option<ConnectionId>,
+    pub path: Path,
+    pub spi_i: u64,
+    pub spi_r: u64,
+    pub initiator: bool,
+    /// "init", "auth", "established", "rekeying", "deleting".
+    pub state: &'static str,
+    /// Chosen suite in words: "aes-256-gcm / prf sha2-256 / group 31".
+    pub suite: String,
+    pub children: Vec<u32>,
+    pub established_secs: Option<u64>,
+    pub rekey_in_secs: Option<u64>,
+}

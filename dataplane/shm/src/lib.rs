@@ -1,0 +1,3 @@
+//! The shared-memory region: the only bridge between the control plane and the data plane.
+
+pub mod records;
