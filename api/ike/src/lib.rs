@@ -1,3 +1,39 @@
 //! IKEv2 (RFC 7296) as a pure engine.
+//!
+//! No socket, clock, task or lock inside: bytes and `now` come in, datagrams, SA operations and events come out.
+//! The contract is one mutation, then drain:
+//!
+//! ```no_run
+//! # use std::time::{Duration, Instant};
+//! # use ike::{Engine, Limits, Output, SaOperation};
+//! # fn send(_: ike::Path, _: &[u8]) {}
+//! # fn apply(_: &SaOperation) -> Result<(), String> { Ok(()) }
+//! # let mut engine = Engine::new(Limits::default(), [7; 32]);
+//! loop {
+//!     let now = Instant::now();
+//!     engine.handle_timeout(now); // or handle_datagram, handle_command, ...
+//!     while let Some(output) = engine.poll_output() {
+//!         match output {
+//!             Output::Transmit { path, bytes } => send(path, &bytes),
+//!             Output::Sa(operation) => {
+//!                 let result = apply(&operation);
+//!                 if let SaOperation::Install { operation, .. } = operation {
+//!                     engine.handle_sa_result(now, operation, result); // may come later
+//!                 }
+//!             }
+//!             Output::Event(event) => println!("{event:?}"),
+//!         }
+//!     }
+//!     let _wake_at = engine.poll_timeout();
+//!     # break;
+//! }
+//! ```
+#![forbid(unsafe_code)]
+
 mod api;
+mod engine;
+mod limits;
+
 pub use api::*;
+pub use engine::Engine;
+pub use limits::Limits;

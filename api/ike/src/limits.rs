@@ -1,0 +1,57 @@
+//! Bounds on what the engine keeps and how patient it is.
+
+use std::time::Duration;
+
+/// Limits of an [`crate::Engine`]. The defaults suit a gateway of a few thousand tunnels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// UDP port on which IKE begins.
+    pub ike_port: u16,
+    /// UDP port of NAT traversal, where the non-ESP marker stands before each message (RFC 3948 section 2.2).
+    pub nat_port: u16,
+    /// Half-open responder SAs above which IKE_SA_INIT is answered by a COOKIE only (RFC 7296 section 2.6).
+    pub cookie_threshold: usize,
+    /// The same for one source address.
+    pub cookie_threshold_per_source: usize,
+    /// Half-open responder SAs of one source address above which IKE_SA_INIT is dropped.
+    pub half_open_per_source: usize,
+    /// Half-open responder SAs above which IKE_SA_INIT is dropped.
+    pub half_open: usize,
+    /// How long a responder waits for IKE_AUTH.
+    pub half_open_timeout: Duration,
+    /// Wait before the first retransmission; each further one waits 1.8 times as long.
+    pub retransmit_base: Duration,
+    /// Retransmissions before the peer is given up.
+    pub retransmit_tries: u32,
+    /// First wait before a failed start is tried again; doubles up to `retry_max`.
+    pub retry_base: Duration,
+    /// Longest wait before a failed start is tried again.
+    pub retry_max: Duration,
+    /// How long the inbound half of a replaced pair still accepts.
+    pub linger: Duration,
+    /// Children that one IKE SA may bear.
+    pub children_per_ike_sa: usize,
+    /// Idle time after which a NAT keepalive is sent when we are behind a NAT (RFC 3948 section 4).
+    pub keepalive: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            ike_port: 500,
+            nat_port: 4500,
+            cookie_threshold: 30,
+            cookie_threshold_per_source: 3,
+            half_open_per_source: 16,
+            half_open: 1000,
+            half_open_timeout: Duration::from_secs(30),
+            retransmit_base: Duration::from_secs(4),
+            retransmit_tries: 5,
+            retry_base: Duration::from_secs(1),
+            retry_max: Duration::from_secs(60),
+            linger: Duration::from_secs(5),
+            children_per_ike_sa: 1024,
+            keepalive: Duration::from_secs(20),
+        }
+    }
+}
