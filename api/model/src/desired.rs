@@ -1,0 +1,150 @@
+//! Everything that the operator desires, by name.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::identity::Identity;
+use crate::mtu::{Encapsulation, Esp, TransportFamily};
+use crate::{
+    AccessList, CryptoMap, IfName, Interface, IpsecProfile, IsakmpPolicy, Mode, Name, PreSharedKey, Route,
+    SaTerms, Site, TransformSet, Tunnel, TunnelProtection, TunnelSource,
+};
+
+/// All resources of one generation. Its references hold: the store lets none dangle.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[expect(missing_docs, reason = "the fields are the resources")]
+pub struct Desired {
+    /// Grows with every change of any resource.
+    pub generation: u64,
+    pub sites: BTreeMap<Name, Site>,
+    pub interfaces: BTreeMap<IfName, Interface>,
+    pub isakmp_policies: BTreeMap<Name, IsakmpPolicy>,
+    /// With the keys opened when the store was asked for them, otherwise without.
+    pub pre_shared_keys: BTreeMap<Name, PreSharedKey>,
+    pub transform_sets: BTreeMap<Name, TransformSet>,
+    pub ipsec_profiles: BTreeMap<Name, IpsecProfile>,
+    pub access_lists: BTreeMap<Name, AccessList>,
+    pub crypto_maps: BTreeMap<Name, CryptoMap>,
+    pub tunnels: BTreeMap<IfName, Tunnel>,
+    pub routes: BTreeMap<Name, Route>,
+}
+
+impl Desired {
+    /// The address that a tunnel begins at: of the interface that it names, or its own if an interface bears it.
+    #[must_use]
+    pub fn source_of(&self, tunnel: &Tunnel) -> Option<Ipv4Addr> {
+        self.source_interface_of(tunnel).map(|(_, _, addr)| addr)
+    }
+
+    /// The interface that a tunnel begins at, and its address there.
+    #[must_use]
+    pub fn source_interface_of(&self, tunnel: &Tunnel) -> Option<(&IfName, &Interface, Ipv4Addr)> {
+        match &tunnel.source {
+            TunnelSource::Interface(name) => {
+                let (name, interface) = self.interfaces.get_key_value(name)?;
+                first_ipv4(interface).map(|addr| (name, interface, addr))
+            }
+            TunnelSource::Address(addr) => self
+                .interfaces
+                .iter()
+                .find(|(_, interface)| interface.addresses.iter().any(|own| own.addr() == IpAddr::V4(*addr)))
+                .map(|(name, interface)| (name, interface, *addr)),
+        }
+    }
+
+    /// The transform sets that terms name, best first.
+    pub fn transform_sets_of<'a>(
+        &'a self,
+        terms: &'a SaTerms,
+    ) -> impl Iterator<Item = (&'a Name, &'a TransformSet)> {
+        terms.transform_sets.iter().filter_map(|name| self.transform_sets.get_key_value(name))
+    }
+
+    /// The ISAKMP policies that terms name, in that order; all of them by priority when they name none.
+    #[must_use]
+    pub fn isakmp_policies_of<'a>(&'a self, terms: &'a SaTerms) -> Vec<(&'a Name, &'a IsakmpPolicy)> {
+        if terms.isakmp_policies.is_empty() {
+            let mut all: Vec<_> = self.isakmp_policies.iter().collect();
+            all.sort_by_key(|(name, policy)| (policy.priority, *name));
+            return all;
+        }
+        terms.isakmp_policies.iter().filter_map(|name| self.isakmp_policies.get_key_value(name)).collect()
+    }
+
+    /// The mode of terms: that of all their transform sets.
+    #[must_use]
+    pub fn mode_of(&self, terms: &SaTerms) -> Option<Mode> {
+        self.transform_sets_of(terms).next().map(|(_, set)| set.mode)
+    }
+
+    /// The key for a peer at `address` that is to prove `remote`, on a connection on which we are `local`: the best
+    /// match of the peer; of equal ones that which asks for our identity.
+    #[must_use]
+    pub fn pre_shared_key_for(
+        &self,
+        address: IpAddr,
+        remote: &Identity,
+        local: &Identity,
+    ) -> Option<(&Name, &PreSharedKey)> {
+        self.pre_shared_keys
+            .iter()
+            .filter(|(_, key)| key.local_identity.as_ref().is_none_or(|identity| identity == local))
+            .filter_map(|(name, key)| {
+                let score = (key.peer.matches(address, remote)?, key.local_identity.is_some());
+                Some((score, name, key))
+            })
+            .max_by_key(|(score, _, _)| *score)
+            .map(|(_, name, key)| (name, key))
+    }
+
+    /// What goes around a passenger of a tunnel. For [`TunnelProtection::CryptoMap`] the largest that the crypto map
+    /// of its interface may add: tunnel mode if any entry towards the destination has it.
+    #[must_use]
+    pub fn encapsulation_of(&self, tunnel: &Tunnel) -> Encapsulation {
+        let mode = match &tunnel.protection {
+            TunnelProtection::None => None,
+            TunnelProtection::IpsecProfile(name) => {
+                self.ipsec_profiles.get(name).and_then(|profile| self.mode_of(&profile.terms))
+            }
+            TunnelProtection::CryptoMap => Some(self.crypto_map_mode(tunnel)),
+        };
+        Encapsulation {
+            family: TransportFamily::Ipv4,
+            gre_key: tunnel.key.is_some(),
+            esp: mode.map(|mode| Esp { mode, udp_encapsulation: false }),
+        }
+    }
+
+    /// The exact largest passenger packet of a tunnel in bytes, from the MTU of the interface that it begins at.
+    #[must_use]
+    pub fn exact_mtu_bytes(&self, tunnel: &Tunnel) -> Option<u32> {
+        let (_, interface, _) = self.source_interface_of(tunnel)?;
+        Some(self.encapsulation_of(tunnel).passenger_mtu_bytes(interface.mtu_bytes))
+    }
+
+    fn crypto_map_mode(&self, tunnel: &Tunnel) -> Mode {
+        let entries = self
+            .source_interface_of(tunnel)
+            .and_then(|(_, interface, _)| interface.crypto_map.as_ref())
+            .and_then(|name| self.crypto_maps.get(name))
+            .map_or(&[][..], |map| &map.entries);
+        let mut modes = entries
+            .iter()
+            .filter(|entry| entry.peer == tunnel.destination)
+            .filter_map(|entry| self.mode_of(&entry.terms))
+            .peekable();
+        // With no entry towards the peer itself the GRE packet rides to some other gateway: tunnel mode.
+        if modes.peek().is_some() && modes.all(|mode| mode == Mode::Transport) {
+            Mode::Transport
+        } else {
+            Mode::Tunnel
+        }
+    }
+}
+
+pub(crate) fn first_ipv4(interface: &Interface) -> Option<Ipv4Addr> {
+    interface.addresses.iter().find_map(|address| match address.addr() {
+        IpAddr::V4(addr) => Some(addr),
+        IpAddr::V6(_) => None,
+    })
+}

@@ -1,0 +1,119 @@
+//! An IPsec profile: how the tunnels that name it are protected.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::isakmp_policy::Group;
+use crate::kind::{Kind, Reference, Resource};
+use crate::name::Name;
+use crate::read::{At, Object, Parse, deserialize_by_parse};
+
+/// Protection of the tunnels that name it (tunnel protection).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(example = json!({"transform_sets": ["aes256-transport"], "pfs_group": 31, "lifetime_secs": 3600, "replay_window": 1024}))]
+pub struct IpsecProfile {
+    /// The terms of its SAs.
+    #[serde(flatten)]
+    pub terms: SaTerms,
+}
+
+/// The terms of a pair of IPsec SAs, common to IPsec profiles and the entries of crypto maps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+pub struct SaTerms {
+    /// Transform sets, best first, all of one mode.
+    #[schema(min_items = 1, max_items = 8)]
+    pub transform_sets: Vec<Name>,
+    /// ISAKMP policies; all of them by priority when empty.
+    #[schema(required = false, max_items = 8)]
+    pub isakmp_policies: Vec<Name>,
+    /// Perfect forward secrecy by a fresh Diffie-Hellman exchange at each rekey; none when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pfs_group: Option<Group>,
+    /// An SA is gone after this long, and rekeyed before: 120 to 604800 seconds.
+    #[schema(required = false, minimum = 120, maximum = 604_800, default = 3600)]
+    pub lifetime_secs: u32,
+    /// An SA is gone after this many packets, and rekeyed before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1000, maximum = 1_152_921_504_606_846_976u64)]
+    pub lifetime_packets: Option<u64>,
+    /// An SA is gone after this many kilobytes (of 1024 bytes), and rekeyed before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 2560, maximum = 1_125_899_906_842_624u64)]
+    pub lifetime_kilobytes: Option<u64>,
+    /// Anti-replay window in packets: a power of two from 64 to 4096.
+    #[schema(required = false, default = 1024)]
+    pub replay_window: u32,
+}
+
+impl SaTerms {
+    /// Takes the fields out of an object that may have others.
+    pub(crate) fn take(object: &mut Object<'_>) -> Option<Self> {
+        let transform_sets = object.required_with("transform_sets", |at| at.some_distinct(8));
+        let isakmp_policies =
+            object.optional_with("isakmp_policies", |at| at.distinct(8)).unwrap_or_default();
+        let pfs_group = object.optional("pfs_group");
+        let lifetime_secs =
+            object.optional_with("lifetime_secs", |at| at.integer(120..=604_800u32)).unwrap_or(3600);
+        let lifetime_packets = object.optional_with("lifetime_packets", |at| at.integer(1000..=1u64 << 60));
+        let lifetime_kilobytes =
+            object.optional_with("lifetime_kilobytes", |at| at.integer(2560..=1u64 << 50));
+        let replay_window = object.optional_with("replay_window", parse_window).unwrap_or(1024);
+        Some(Self {
+            transform_sets: transform_sets?,
+            isakmp_policies,
+            pfs_group,
+            lifetime_secs,
+            lifetime_packets,
+            lifetime_kilobytes,
+            replay_window,
+        })
+    }
+
+    /// What the terms name, with pointers that begin with `base`.
+    pub(crate) fn references(&self, base: &str) -> Vec<Reference> {
+        let sets = self.transform_sets.iter().enumerate().map(|(index, name)| {
+            Reference::new(format!("{base}/transform_sets/{index}"), Kind::TransformSet, name)
+        });
+        let policies = self.isakmp_policies.iter().enumerate().map(|(index, name)| {
+            Reference::new(format!("{base}/isakmp_policies/{index}"), Kind::IsakmpPolicy, name)
+        });
+        sets.chain(policies).collect()
+    }
+}
+
+impl Parse for IpsecProfile {
+    fn parse(at: At<'_>) -> Option<Self> {
+        let mut object = at.object()?;
+        let terms = SaTerms::take(&mut object);
+        object.end();
+        Some(Self { terms: terms? })
+    }
+}
+
+impl Resource for IpsecProfile {
+    const KIND: Kind = Kind::IpsecProfile;
+    type Name = Name;
+
+    fn references(&self) -> Vec<Reference> {
+        self.terms.references("")
+    }
+
+    fn of(desired: &crate::Desired) -> &BTreeMap<Name, Self> {
+        &desired.ipsec_profiles
+    }
+
+    fn of_mut(desired: &mut crate::Desired) -> &mut BTreeMap<Name, Self> {
+        &mut desired.ipsec_profiles
+    }
+}
+
+deserialize_by_parse!(IpsecProfile);
+
+fn parse_window(at: At<'_>) -> Option<u32> {
+    const SIZES: [u32; 7] = [64, 128, 256, 512, 1024, 2048, 4096];
+    at.value()
+        .as_f64()
+        .and_then(|number| SIZES.into_iter().find(|size| f64::from(*size) == number))
+        .or_else(|| at.refuse("must be a number of packets; allowed: 64, 128, 256, 512, 1024, 2048, 4096"))
+}

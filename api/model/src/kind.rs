@@ -1,0 +1,119 @@
+//! The ten kinds of resources, and what each of them has in common.
+
+use std::fmt;
+
+use crate::read::Parse;
+
+/// A kind of resource; its word is also its place in the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the names are the resources'")]
+pub enum Kind {
+    Site,
+    Interface,
+    IsakmpPolicy,
+    PreSharedKey,
+    TransformSet,
+    IpsecProfile,
+    AccessList,
+    CryptoMap,
+    Tunnel,
+    Route,
+}
+
+impl Kind {
+    /// Every kind, what is referred to before what refers to it.
+    pub const ALL: [Self; 10] = [
+        Self::Site,
+        Self::IsakmpPolicy,
+        Self::PreSharedKey,
+        Self::TransformSet,
+        Self::IpsecProfile,
+        Self::AccessList,
+        Self::CryptoMap,
+        Self::Interface,
+        Self::Tunnel,
+        Self::Route,
+    ];
+
+    /// The plural that stands in paths: `/v1/transform-sets`.
+    #[must_use]
+    pub const fn plural(self) -> &'static str {
+        match self {
+            Self::Site => "sites",
+            Self::Interface => "interfaces",
+            Self::IsakmpPolicy => "isakmp-policies",
+            Self::PreSharedKey => "pre-shared-keys",
+            Self::TransformSet => "transform-sets",
+            Self::IpsecProfile => "ipsec-profiles",
+            Self::AccessList => "access-lists",
+            Self::CryptoMap => "crypto-maps",
+            Self::Tunnel => "tunnels",
+            Self::Route => "routes",
+        }
+    }
+
+    /// One of them, for a sentence: `transform-set`.
+    #[must_use]
+    pub const fn singular(self) -> &'static str {
+        match self {
+            Self::Site => "site",
+            Self::Interface => "interface",
+            Self::IsakmpPolicy => "isakmp-policy",
+            Self::PreSharedKey => "pre-shared-key",
+            Self::TransformSet => "transform-set",
+            Self::IpsecProfile => "ipsec-profile",
+            Self::AccessList => "access-list",
+            Self::CryptoMap => "crypto-map",
+            Self::Tunnel => "tunnel",
+            Self::Route => "route",
+        }
+    }
+
+    /// The kind whose plural this is.
+    #[must_use]
+    pub fn from_plural(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.plural() == text)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.plural())
+    }
+}
+
+/// A field of one resource that names another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// JSON pointer of the field.
+    pub pointer: String,
+    /// What it names.
+    pub kind: Kind,
+    /// By which name.
+    pub name: String,
+}
+
+impl Reference {
+    pub(crate) fn new(pointer: impl Into<String>, kind: Kind, name: &impl fmt::Display) -> Self {
+        Self { pointer: pointer.into(), kind, name: name.to_string() }
+    }
+}
+
+/// What every resource can do.
+pub trait Resource:
+    Parse + serde::Serialize + Clone + PartialEq + fmt::Debug + Send + Sync + 'static
+{
+    /// Its kind.
+    const KIND: Kind;
+    /// The type of its name: [`crate::Name`] or [`crate::IfName`].
+    type Name: std::str::FromStr<Err = crate::NameError> + fmt::Display + Ord + Clone + Send + Sync;
+
+    /// Every other resource that it names.
+    fn references(&self) -> Vec<Reference>;
+
+    /// Where [`crate::Desired`] keeps this kind.
+    fn of(desired: &crate::Desired) -> &std::collections::BTreeMap<Self::Name, Self>;
+
+    /// Where [`crate::Desired`] keeps this kind, to change it.
+    fn of_mut(desired: &mut crate::Desired) -> &mut std::collections::BTreeMap<Self::Name, Self>;
+}
