@@ -1,5 +1,6 @@
 //! The rules of the workspace that a compiler does not check: who may import whom, what a crate must not touch,
 //! which licences are linked, and how long a file may be.
+#![expect(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -91,7 +92,9 @@ fn nothing_under_a_copyleft_licence_is_linked() {
 #[test]
 fn no_file_is_longer_than_six_hundred_lines() {
     let mut long = Vec::new();
-    for path in tracked(&["*.rs", "*.sh", "*.py", "*.sql", "integration/test", "integration/bench", "deploy/demo"]) {
+    for path in
+        tracked(&["*.rs", "*.sh", "*.py", "*.sql", "integration/test", "integration/bench", "deploy/demo"])
+    {
         let lines = std::fs::read_to_string(root().join(&path)).map_or(0, |text| text.lines().count());
         if lines > LONGEST_FILE_LINES {
             long.push(format!("{path}: {lines}"));
@@ -104,7 +107,9 @@ fn no_file_is_longer_than_six_hundred_lines() {
 fn unsafe_stands_only_where_the_map_allows_it() {
     let metadata = metadata();
     let members: BTreeSet<&str> = strings(&metadata["workspace_members"]).collect();
-    for package in array(&metadata["packages"]).iter().filter(|package| members.contains(text(&package["id"]))) {
+    for package in
+        array(&metadata["packages"]).iter().filter(|package| members.contains(text(&package["id"])))
+    {
         let name = text(&package["name"]);
         if MAY_BE_UNSAFE.contains(&name) {
             continue;
@@ -112,7 +117,8 @@ fn unsafe_stands_only_where_the_map_allows_it() {
         for target in array(&package["targets"]) {
             let kinds: Vec<&str> = strings(&target["kind"]).collect();
             if kinds.iter().any(|kind| ["lib", "bin"].contains(kind)) {
-                let source = std::fs::read_to_string(text(&target["src_path"])).expect("a target's root file");
+                let source =
+                    std::fs::read_to_string(text(&target["src_path"])).expect("a target's root file");
                 assert!(
                     source.contains("#![forbid(unsafe_code)]"),
                     "{} lacks #![forbid(unsafe_code)]",
@@ -128,7 +134,11 @@ fn a_helper_without_a_home_has_no_crate_or_module_of_its_own() {
     let homeless = ["utils", "util", "common", "types", "helpers", "misc"];
     for path in tracked(&["*.rs"]) {
         let stem = Path::new(&path).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-        let folder = Path::new(&path).parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or_default();
+        let folder = Path::new(&path)
+            .parent()
+            .and_then(Path::file_name)
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
         assert!(!homeless.contains(&stem) && !homeless.contains(&folder), "{path}: which noun is this?");
     }
 }

@@ -1,0 +1,105 @@
+//! What the lab's gateways are told, as bodies of REST requests.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::api::Api;
+use crate::lab::{SITES, Site};
+use crate::strongswan::Mode;
+
+/// Interfaces, routes over the underlay and IKE policy of a gateway.
+pub fn base(api: &Api, site: Site) -> Result<()> {
+    let [red4, red6] = site.red_gateway();
+    api.put(&format!("/v1/sites/{}", site.name), &json!({"networks": [site.red4(), site.red6()]}))?;
+    api.put("/v1/interfaces/black0", &black(site))?;
+    api.put(
+        "/v1/interfaces/red0",
+        &json!({"device": "af_packet:eth-red", "side": "red", "addresses": [red4, red6]}),
+    )?;
+    // No default route: what has no route through a tunnel must not leave by the black side.
+    for far in SITES.into_iter().filter(|far| *far != site) {
+        let destination = format!("{}/24", far.black_network());
+        let route = json!({"destination": destination, "gateway": site.router(), "interface": "black0"});
+        api.put(&format!("/v1/routes/underlay-{}", far.name), &route)?;
+    }
+    let policy =
+        json!({"priority": 10, "encryption": ["aes-256-gcm"], "hash": ["sha2-256"], "groups": [31, 19]});
+    api.put("/v1/isakmp-policies/main", &policy)?;
+    Ok(())
+}
+
+/// The black interface of a gateway.
+pub fn black(site: Site) -> Value {
+    let address = format!("{}/24", site.black());
+    json!({"device": "af_packet:eth-black", "side": "black", "addresses": [address]})
+}
+
+/// A pre-shared key for a peer.
+pub fn pre_shared_key(api: &Api, peer: Site, key: &str) -> Result<()> {
+    let body = json!({"peer": peer.black(), "key": key});
+    api.put(&format!("/v1/pre-shared-keys/{}", peer.name), &body).map(drop)
+}
+
+/// A tunnel to `peer` under an ipsec-profile (tunnel protection), AES-256-GCM in transport mode, and the IPv6 route
+/// through it; IPv4 routes are OSPF's.
+pub fn protected_tunnel(api: &Api, own: Site, peer: Site, key: &str) -> Result<()> {
+    pre_shared_key(api, peer, key)?;
+    api.put("/v1/transform-sets/aes256", &json!({"encryption": "aes-256-gcm", "mode": "transport"}))?;
+    api.put("/v1/ipsec-profiles/main", &profile())?;
+    api.put(&format!("/v1/tunnels/to-{}", peer.name), &tunnel(own, peer, &json!({"ipsec_profile": "main"})))?;
+    route6(api, peer)
+}
+
+/// The ipsec-profile of [`protected_tunnel`].
+pub fn profile() -> Value {
+    json!({"transform_sets": ["aes256"], "pfs_group": 31})
+}
+
+/// Body of a tunnel.
+pub fn tunnel(own: Site, peer: Site, protection: &Value) -> Value {
+    json!({
+        "source": "black0",
+        "destination": peer.black(),
+        "addresses": [format!("{}/30", inside(own, peer))],
+        "protection": protection,
+    })
+}
+
+/// Address of `own` on the tunnel between two sites: `172.16.12.1` and `.2` between sites 1 and 2.
+pub fn inside(own: Site, peer: Site) -> String {
+    let (low, high) = (own.number.min(peer.number), own.number.max(peer.number));
+    format!("172.16.{low}{high}.{}", if own.number == low { 1 } else { 2 })
+}
+
+/// A tunnel to a foreign peer that a crypto map on the black interface protects: `permit gre host OWN host PEER`.
+/// Its MTU is a round one, as people write it when the two ends compute differently.
+pub fn crypto_mapped_tunnel(api: &Api, own: Site, peer: Site, mode: Mode, key: &str) -> Result<()> {
+    pre_shared_key(api, peer, key)?;
+    transform_set_for_map(api, mode)?;
+    let rule = json!({
+        "sequence": 10, "action": "permit", "protocol": "gre", "source": own.black(), "destination": peer.black(),
+    });
+    api.put("/v1/access-lists/to-peer", &json!({"rules": [rule]}))?;
+    let entry = json!({
+        "sequence": 10, "access_list": "to-peer", "transform_sets": ["aes128"], "peer": peer.black(),
+    });
+    api.put("/v1/crypto-maps/outside", &json!({"entries": [entry]}))?;
+    let mut interface = black(own);
+    interface["crypto_map"] = json!("outside");
+    api.put("/v1/interfaces/black0", &interface)?;
+    let mut body = tunnel(own, peer, &json!("crypto-map"));
+    body["mtu_bytes"] = json!(1400);
+    api.put(&format!("/v1/tunnels/to-{}", peer.name), &body)?;
+    route6(api, peer)
+}
+
+/// The transform-set of [`crypto_mapped_tunnel`]: AES-128-GCM in the mode given.
+pub fn transform_set_for_map(api: &Api, mode: Mode) -> Result<()> {
+    let body = json!({"encryption": "aes-128-gcm", "mode": mode.word()});
+    api.put("/v1/transform-sets/aes128", &body).map(drop)
+}
+
+fn route6(api: &Api, peer: Site) -> Result<()> {
+    let body = json!({"destination": peer.red6(), "tunnel": format!("to-{}", peer.name)});
+    api.put(&format!("/v1/routes/{}-v6", peer.name), &body).map(drop)
+}

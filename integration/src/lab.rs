@@ -1,0 +1,170 @@
+//! The lab of the demo and of most tests: gateways around an underlay router, with a host behind each.
+//!
+//! ```text
+//!  host-alpha ─red─ alpha ─black─┐
+//!                                ├─ underlay ─black─ gamma (foreign) ─red─ host-gamma
+//!  host-beta ──red─ beta ──black─┘
+//! ```
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::gateway::{Gateway, Options};
+use crate::leftovers::{Files, boot_dir, run_dir};
+use crate::namespace::Namespace;
+use crate::sniffer::Sniffer;
+use crate::strongswan::{Settings, StrongSwan};
+use crate::veth::{self, End, Use};
+
+/// A place in the lab: its name and its addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// Name.
+    pub name: &'static str,
+    /// Number in its addresses.
+    pub number: u8,
+    /// First three octets of the black network.
+    black: [u8; 3],
+}
+
+/// A Culvert gateway.
+pub const ALPHA: Site = Site { name: "alpha", number: 1, black: [192, 0, 2] };
+/// A Culvert gateway.
+pub const BETA: Site = Site { name: "beta", number: 2, black: [198, 51, 100] };
+/// The foreign gateway.
+pub const GAMMA: Site = Site { name: "gamma", number: 3, black: [203, 0, 113] };
+
+/// All sites.
+pub const SITES: [Site; 3] = [ALPHA, BETA, GAMMA];
+
+impl Site {
+    fn black_host(self, host: u8) -> Ipv4Addr {
+        let [a, b, c] = self.black;
+        Ipv4Addr::new(a, b, c, host)
+    }
+
+    /// Black network, a /24.
+    pub fn black_network(self) -> Ipv4Addr {
+        self.black_host(0)
+    }
+
+    /// Black address of its gateway.
+    pub fn black(self) -> Ipv4Addr {
+        self.black_host(1)
+    }
+
+    /// Address of the underlay router on its black network.
+    pub fn router(self) -> Ipv4Addr {
+        self.black_host(254)
+    }
+
+    /// IPv4 network behind it.
+    pub fn red4(self) -> String {
+        format!("10.0.{}.0/24", self.number)
+    }
+
+    /// IPv6 network behind it.
+    pub fn red6(self) -> String {
+        format!("2001:db8:{}::/64", self.number)
+    }
+
+    /// Red addresses of its gateway, with prefix lengths.
+    pub fn red_gateway(self) -> [String; 2] {
+        [format!("10.0.{}.1/24", self.number), format!("2001:db8:{}::1/64", self.number)]
+    }
+
+    /// Addresses of the host behind it.
+    pub fn host(self) -> [String; 2] {
+        [format!("10.0.{}.10", self.number), format!("2001:db8:{}::10", self.number)]
+    }
+}
+
+/// A foreign gateway and the namespace that holds its cards.
+#[derive(Debug)]
+pub struct Foreign {
+    /// The gateway.
+    pub gateway: StrongSwan,
+    /// Its cards; nothing else lives here.
+    pub namespace: Namespace,
+}
+
+/// The cables, the underlay router and the hosts: everything but the gateways.
+#[derive(Debug)]
+pub struct Lab {
+    /// The router that joins the black networks.
+    pub underlay: Namespace,
+    /// Files of this lab.
+    pub dir: PathBuf,
+    sites: Vec<(Site, Namespace)>,
+    _files: Files,
+}
+
+impl Lab {
+    /// The underlay and nothing around it.
+    pub fn new() -> Result<Self> {
+        crate::leftovers::sweep().context("what a killed run left behind cannot be removed")?;
+        let dir = run_dir("lab")?;
+        let underlay = Namespace::create("underlay")?;
+        underlay.sysctl("net.ipv4.ip_forward", "1")?;
+        // The underlay speaks IPv4 only: what the sniffer sees of IPv6 comes from gateways.
+        underlay.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
+        Ok(Self { underlay, dir, sites: Vec::new(), _files: Files })
+    }
+
+    /// Adds a site: its cables and the host behind it. Returns the namespace for the gateway, where `eth-black` and
+    /// `eth-red` are the bare ends of its two cables.
+    pub fn site(&mut self, site: Site) -> Result<Namespace> {
+        let gateway = Namespace::create(site.name)?;
+        let host = Namespace::create(&format!("host-{}", site.name))?;
+        let end = |namespace, interface| End { namespace, interface };
+        let (black, red) = (end(&gateway, "eth-black"), end(&gateway, "eth-red"));
+        veth::connect((black, Use::RawFrames), (end(&self.underlay, site.name), Use::Kernel))?;
+        veth::connect((red, Use::RawFrames), (end(&host, "eth0"), Use::Kernel))?;
+        self.underlay.ip(&format!("addr add {}/24 dev {}", site.router(), site.name))?;
+        let [host4, host6] = site.host();
+        host.ip(&format!("addr add {host4}/24 dev eth0"))?;
+        host.ip(&format!("addr add {host6}/64 dev eth0 nodad"))?;
+        let [via4, via6] = site.red_gateway();
+        host.ip(&format!("route add default via {}", via4.trim_end_matches("/24")))?;
+        host.ip(&format!("-6 route add default via {}", via6.trim_end_matches("/64")))?;
+        self.sites.push((site, host));
+        Ok(gateway)
+    }
+
+    /// Adds a site with a Culvert gateway that has its interfaces and its routes over the underlay.
+    pub fn culvert(&mut self, site: Site, options: &Options) -> Result<Gateway> {
+        let namespace = self.site(site)?;
+        let gateway = Gateway::start(namespace, site.name, options)?;
+        crate::configuration::base(&gateway.api, site)?;
+        gateway.healthy(std::time::Duration::from_secs(30))?;
+        Ok(gateway)
+    }
+
+    /// Adds a site with a foreign gateway.
+    pub fn foreign(&mut self, settings: Settings) -> Result<Foreign> {
+        let site = settings.own;
+        let namespace = self.site(site)?;
+        let gateway =
+            StrongSwan::start(&namespace, &["eth-black", "eth-red"], &boot_dir(site.name)?, settings)?;
+        Ok(Foreign { gateway, namespace })
+    }
+
+    /// The host behind a site.
+    pub fn host(&self, site: Site) -> Result<&Namespace> {
+        let found = self.sites.iter().find(|(at, _)| *at == site);
+        found.map(|(_, host)| host).with_context(|| format!("{} is not in this lab", site.name))
+    }
+
+    /// Addresses that ESP and IKE may have on the underlay.
+    pub fn black_addresses(&self) -> Vec<IpAddr> {
+        self.sites.iter().map(|(site, _)| site.black().into()).collect()
+    }
+
+    /// Starts the witness on all black cables.
+    pub fn sniff(&self) -> Result<Sniffer> {
+        let interfaces: Vec<&str> = self.sites.iter().map(|(site, _)| site.name).collect();
+        Sniffer::start(&self.underlay, &interfaces, &self.dir)
+    }
+}

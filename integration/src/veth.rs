@@ -1,0 +1,65 @@
+//! A virtual cable between two namespaces.
+
+use anyhow::Result;
+
+use crate::command::run;
+use crate::namespace::Namespace;
+
+/// One end of a cable.
+#[derive(Clone, Copy, Debug)]
+pub struct End<'a> {
+    /// Where it is.
+    pub namespace: &'a Namespace,
+    /// Interface name there.
+    pub interface: &'a str,
+}
+
+/// What is at an end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// The kernel's own stack: a host or a router.
+    Kernel,
+    /// A reader of raw frames: the kernel must neither answer nor speak there.
+    RawFrames,
+}
+
+/// Lays a cable and brings both ends up. The namespaces' end is the cable's end.
+///
+/// A kernel leaves checksums and segmentation to the card; a reader of raw frames at the other end
+/// would see neither done. So transmit offload is off at every end that has a kernel.
+pub fn connect(one: (End<'_>, Use), other: (End<'_>, Use)) -> Result<()> {
+    let ((a, use_a), (b, use_b)) = (one, other);
+    run(
+        "ip",
+        &[
+            "link",
+            "add",
+            a.interface,
+            "netns",
+            a.namespace.name(),
+            "type",
+            "veth",
+            "peer",
+            "name",
+            b.interface,
+            "netns",
+            b.namespace.name(),
+        ],
+    )?;
+    for (end, used) in [(a, use_a), (b, use_b)] {
+        prepare(end, used)?;
+        end.namespace.ip(&format!("link set {} up", end.interface))?;
+    }
+    Ok(())
+}
+
+fn prepare(end: End<'_>, used: Use) -> Result<()> {
+    let End { namespace, interface } = end;
+    namespace.run(&format!("ethtool -K {interface} tx off gro off"))?;
+    if used == Use::RawFrames {
+        // Before it is up: the twin has the same MAC address, and so the same link-local address.
+        namespace.sysctl(&format!("net.ipv6.conf.{interface}.disable_ipv6"), "1")?;
+        namespace.ip(&format!("link set {interface} arp off addrgenmode none"))?;
+    }
+    Ok(())
+}

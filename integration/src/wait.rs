@@ -1,0 +1,27 @@
+//! Waiting for something to become true, with a limit and a reason.
+
+use std::fmt::Display;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+const STEP: Duration = Duration::from_millis(50);
+
+/// Asks again and again until `probe` gives a value; an error naming `what`, and what was seen last, after `limit`.
+pub fn until<T, E: Display>(
+    what: &str,
+    limit: Duration,
+    mut probe: impl FnMut() -> Result<T, E>,
+) -> Result<T> {
+    let deadline = Instant::now() + limit;
+    loop {
+        match probe() {
+            Ok(value) => return Ok(value),
+            Err(seen) if Instant::now() >= deadline => {
+                bail!("{what}: not within {} s; last seen: {seen:#}", limit.as_secs())
+            }
+            Err(_) => sleep(STEP),
+        }
+    }
+}
