@@ -20,7 +20,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_fib6?_(create|free|add|delete|lookup_bulk)",
     "rte_log_set_(global_level|level_pattern)",
     "rte_openlog_stream",
-    "rte_mempool_(avail_count|free)",
+    "rte_mempool_(avail_count|obj_iter)",
     "rte_pktmbuf_(free|free_bulk|pool_create)",
     "rte_strerror",
     "rte_thread_(register|unregister)",
