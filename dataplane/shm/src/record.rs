@@ -31,14 +31,14 @@ pub enum Table {
 }
 
 impl Table {
-    /// Every table, in the order in which a full scan applies them: what is referred to comes before what refers,
-    /// but for SAs, whose owners (tunnels and policies) come first.
+    /// Every table, in the order in which a full scan applies them: what protects comes before the ports that let
+    /// packets out, owners before their SAs, and routes last. Nothing leaves unprotected while a scan goes on.
     pub const ALL: [Table; 7] = [
-        Table::Ports,
         Table::Tunnels,
         Table::Policies,
         Table::Rules,
         Table::Sas,
+        Table::Ports,
         Table::Neighbours,
         Table::Routes,
     ];
@@ -281,6 +281,12 @@ impl Address {
             6 => Some(IpAddr::V6(Ipv6Addr::from_octets(self.bytes))),
             _ => None,
         }
+    }
+}
+
+impl From<IpAddr> for Address {
+    fn from(ip: IpAddr) -> Address {
+        Address::from_ip(ip).1
     }
 }
 

@@ -22,7 +22,7 @@ pub struct Address {
 }
 
 /// A DPDK port and its TAP twin.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PortRecord {
     /// 1 when in use, 0 when vacant.
@@ -53,7 +53,7 @@ pub mod protection {
 }
 
 /// A GRE tunnel (RFC 2784, RFC 2890) and its TUN twin.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct TunnelRecord {
     /// 1 when in use, 0 when vacant.
@@ -203,7 +203,7 @@ pub struct SaRecord {
 }
 
 /// A protected flow of a crypto map: one `permit` rule of its access-list, with the SA that serves it.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct PolicyRecord {
     /// 1 when in use, 0 when vacant.
@@ -223,7 +223,7 @@ pub struct PolicyRecord {
 }
 
 /// One line of an access-list, as a crypto map applied to a port uses it.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct RuleRecord {
     /// 1 when in use, 0 when vacant.
@@ -261,7 +261,7 @@ pub mod route {
 }
 
 /// A route, mirrored from the kernel.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct RouteRecord {
     /// 1 when in use, 0 when vacant.
@@ -287,7 +287,7 @@ pub struct RouteRecord {
 }
 
 /// A resolved neighbour, mirrored from the kernel.
-#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct NeighbourRecord {
     /// 1 when in use, 0 when vacant.
