@@ -1,0 +1,74 @@
+//! What is allowed but probably not meant.
+
+use std::net::IpAddr;
+
+use crate::read::FieldError;
+use crate::{Desired, Identity, IfName, Kind, Name, Tunnel, TunnelProtection};
+
+/// Warnings about one resource as it stands in `desired`.
+#[must_use]
+pub fn warnings(desired: &Desired, kind: Kind, name: &str) -> Vec<FieldError> {
+    match kind {
+        Kind::Tunnel => name
+            .parse::<IfName>()
+            .ok()
+            .and_then(|name| desired.tunnels.get(&name))
+            .map(|tunnel| of_tunnel(desired, tunnel))
+            .unwrap_or_default(),
+        Kind::PreSharedKey => name
+            .parse::<Name>()
+            .ok()
+            .and_then(|name| desired.pre_shared_keys.get(&name))
+            .and_then(|key| key.key.as_ref())
+            .filter(|key| key.is_short())
+            .map(|_| {
+                let detail = "is shorter than 20 bytes: such a key can be guessed by anyone who can make us talk to \
+                              them (RFC 7296 section 2.15)";
+                vec![warning("/key", detail)]
+            })
+            .unwrap_or_default(),
+        _ => Vec::new(),
+    }
+}
+
+fn of_tunnel(desired: &Desired, tunnel: &Tunnel) -> Vec<FieldError> {
+    let mut found = Vec::new();
+    match &tunnel.protection {
+        TunnelProtection::None => found.push(warning("/protection", "the tunnel is not encrypted")),
+        TunnelProtection::CryptoMap => {
+            let map = desired
+                .source_interface_of(tunnel)
+                .and_then(|(_, interface, _)| interface.crypto_map.as_ref());
+            if map.is_none() {
+                found.push(warning(
+                    "/protection",
+                    "the interface has no crypto map: every packet of the tunnel will be dropped",
+                ));
+            }
+        }
+        TunnelProtection::IpsecProfile(_) => {
+            if desired.isakmp_policies.is_empty() {
+                found.push(warning("/protection", "there is no ISAKMP policy yet: the tunnel can't come up"));
+            }
+            if !has_key(desired, tunnel) {
+                found.push(warning(
+                    "/destination",
+                    "there is no pre-shared key for this peer yet: the tunnel can't come up",
+                ));
+            }
+        }
+    }
+    found
+}
+
+fn has_key(desired: &Desired, tunnel: &Tunnel) -> bool {
+    let Some(source) = desired.source_of(tunnel) else { return false };
+    let by_address = |addr| Identity::Address(IpAddr::V4(addr));
+    let remote = tunnel.remote_identity.clone().unwrap_or_else(|| by_address(tunnel.destination));
+    let local = tunnel.local_identity.clone().unwrap_or_else(|| by_address(source));
+    desired.pre_shared_key_for(IpAddr::V4(tunnel.destination), &remote, &local).is_some()
+}
+
+fn warning(pointer: &str, detail: &str) -> FieldError {
+    FieldError { pointer: pointer.to_owned(), detail: detail.to_owned() }
+}
