@@ -69,7 +69,6 @@ pub enum Hash {
 
 /// Key-exchange method (transform type 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "the names are the registry's")]
 pub enum Group {
     /// 14
     Modp2048,
@@ -327,7 +326,9 @@ pub enum Phase {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Cause {
     /// No answer within the retransmission schedule.
-    #[error("the peer did not answer {phase:?} after {tries} tries; check that UDP 500 and 4500 pass both ways")]
+    #[error(
+        "the peer did not answer {phase:?} after {tries} tries; check that UDP 500 and 4500 pass both ways"
+    )]
     NoAnswer {
         /// The exchange.
         phase: Phase,

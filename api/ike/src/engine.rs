@@ -1,70 +1,416 @@
 //! The engine's outer face: who an input is for, when to wake, and what comes out.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Instant;
 
+use crate::v2::connection::ConnectionState;
+use crate::v2::core::{Core, Followup};
+use crate::v2::established::Job;
+use crate::v2::init::{self, HalfOpen};
+use crate::v2::sa::{Closed, IkeSa, Inbound, RequestDigest, Stage};
+use crate::wire::registry::notify;
+use crate::wire::{Exchange, Header, Message, Notify, Payload, WireError};
 use crate::{
-    Classified, Command, Connection, ConnectionId, DataplaneEvent, IkeSaView, Limits, OperationId,
-    Output, Path,
+    Cause, Classified, Command, Connection, ConnectionId, DataplaneEvent, IkeSaId, IkeSaView, Limits,
+    OperationId, Output, Path,
 };
+
+/// Whose deadline it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Timer {
+    IkeSa(IkeSaId),
+    Connection(ConnectionId),
+}
+
+/// Deadlines by owner, and in order.
+#[derive(Default)]
+pub(crate) struct Timers {
+    by_owner: BTreeMap<Timer, Instant>,
+    in_order: BTreeSet<(Instant, Timer)>,
+}
+
+impl Timers {
+    pub(crate) fn set(&mut self, owner: Timer, deadline: Option<Instant>) {
+        if let Some(known) = self.by_owner.remove(&owner) {
+            self.in_order.remove(&(known, owner));
+        }
+        if let Some(deadline) = deadline {
+            self.by_owner.insert(owner, deadline);
+            self.in_order.insert((deadline, owner));
+        }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.in_order.first().map(|(deadline, _)| *deadline)
+    }
+
+    fn due(&mut self, now: Instant) -> Option<Timer> {
+        let (deadline, owner) = *self.in_order.first()?;
+        if deadline > now {
+            return None;
+        }
+        self.set(owner, None);
+        Some(owner)
+    }
+}
 
 /// The IKE engine of one host. See the crate's documentation for the loop around it.
 pub struct Engine {
-    outputs: VecDeque<Output>,
-    counters: BTreeMap<&'static str, u64>,
-    connections: BTreeMap<ConnectionId, Connection>,
+    pub(crate) core: Core,
+    pub(crate) sas: BTreeMap<IkeSaId, IkeSa>,
+    pub(crate) timers: Timers,
+    /// IKE_SA_INIT requests that were answered, so that a repeated one gets the same answer.
+    init_requests: BTreeMap<(SocketAddr, RequestDigest), IkeSaId>,
+    half_open: BTreeMap<IkeSaId, IpAddr>,
+    half_open_by_source: BTreeMap<IpAddr, usize>,
+    pub(crate) shut_down: bool,
 }
 
 impl Engine {
     /// An engine without connections. All randomness comes from `seed`, which must be secret and never used twice.
-    pub fn new(_limits: Limits, _seed: [u8; 32]) -> Self {
-        Self { outputs: VecDeque::new(), counters: BTreeMap::new(), connections: BTreeMap::new() }
+    pub fn new(limits: Limits, seed: [u8; 32]) -> Self {
+        Self {
+            core: Core::new(limits, seed),
+            sas: BTreeMap::new(),
+            timers: Timers::default(),
+            init_requests: BTreeMap::new(),
+            half_open: BTreeMap::new(),
+            half_open_by_source: BTreeMap::new(),
+            shut_down: false,
+        }
     }
 
-    /// Adds a connection or replaces the one with its id. What did not change keeps running.
-    pub fn set_connection(&mut self, _now: Instant, connection: Connection) {
-        self.connections.insert(connection.id, connection);
+    /// Adds a connection or replaces the one with its id. What did not change keeps running; children whose mode,
+    /// selectors or proposals changed are made anew, and the IKE SA too if its addresses, identities, key or
+    /// proposals did.
+    pub fn set_connection(&mut self, now: Instant, connection: Connection) {
+        let id = connection.id;
+        let config = Arc::new(connection);
+        match self.core.connections.get_mut(&id) {
+            None => {
+                self.core.connections.insert(id, ConnectionState::new(config));
+            }
+            Some(state) => {
+                let old = std::mem::replace(&mut state.config, Arc::clone(&config));
+                state.children.retain(|child, _| config.children.iter().any(|kept| kept.id == *child));
+                for want in state.children.values_mut() {
+                    want.backoff.clear();
+                }
+                state.backoff.clear();
+                self.reconfigure(now, &old, &config);
+            }
+        }
+        self.core.followups.push_back(Followup::Ensure(id));
+        self.settle(now);
     }
 
     /// Removes a connection: its SAs are deleted and the peer is told.
-    pub fn remove_connection(&mut self, _now: Instant, id: ConnectionId) {
-        self.connections.remove(&id);
+    pub fn remove_connection(&mut self, now: Instant, id: ConnectionId) {
+        self.end_connection(now, id);
+        self.core.connections.remove(&id);
+        self.timers.set(Timer::Connection(id), None);
+        self.settle(now);
     }
 
     /// Takes in a UDP payload as it came, non-ESP marker included.
-    pub fn handle_datagram(&mut self, _now: Instant, _path: Path, _payload: &[u8]) -> Classified {
-        Classified::Dropped("not_ready")
+    pub fn handle_datagram(&mut self, now: Instant, path: Path, payload: &[u8]) -> Classified {
+        let classified = self.classify(now, path, payload);
+        if let Classified::Dropped(why) = classified {
+            self.core.count(why);
+        }
+        self.settle(now);
+        classified
     }
 
     /// Does what is due at `now`.
-    pub fn handle_timeout(&mut self, _now: Instant) {}
+    pub fn handle_timeout(&mut self, now: Instant) {
+        // What is due is done once; what it sets anew waits for the next call, even if it is due again.
+        let mut due = Vec::new();
+        while let Some(timer) = self.timers.due(now) {
+            due.push(timer);
+        }
+        for timer in due {
+            match timer {
+                Timer::IkeSa(id) => {
+                    self.with_sa(now, id, |sa, core| sa.handle_timeout(core, now));
+                }
+                Timer::Connection(id) => self.core.followups.push_back(Followup::Ensure(id)),
+            }
+        }
+        self.settle(now);
+    }
 
     /// Takes in a command.
-    pub fn handle_command(&mut self, _now: Instant, _command: Command) {}
+    pub fn handle_command(&mut self, now: Instant, command: Command) {
+        self.command(now, command);
+        self.settle(now);
+    }
 
     /// Takes in what the dataplane saw.
-    pub fn handle_dataplane(&mut self, _now: Instant, _event: DataplaneEvent) {}
+    pub fn handle_dataplane(&mut self, now: Instant, event: DataplaneEvent) {
+        let (DataplaneEvent::SoftLimit { spi_in }
+        | DataplaneEvent::HardLimit { spi_in }
+        | DataplaneEvent::FirstPacket { spi_in }
+        | DataplaneEvent::Traffic { spi_in }) = event;
+        let Some(holder) = self.core.esp.get(&spi_in).copied() else { return };
+        self.with_sa(now, holder, |sa, core| {
+            let Some((ends, established)) = sa.established_mut() else { return };
+            match event {
+                DataplaneEvent::SoftLimit { .. } => established.soft_limit(ends, core, now, spi_in),
+                DataplaneEvent::HardLimit { .. } => {
+                    established.delete_child(ends, core, now, spi_in, Cause::Expired);
+                }
+                DataplaneEvent::FirstPacket { .. } => {
+                    established.heard(now);
+                    established.first_packet(core, spi_in);
+                }
+                DataplaneEvent::Traffic { .. } => established.heard(now),
+            }
+        });
+        self.settle(now);
+    }
 
     /// Takes in the answer to a [`crate::SaOperation::Install`]; `Err` bears the dataplane's words.
-    pub fn handle_sa_result(&mut self, _now: Instant, _operation: OperationId, _result: Result<(), String>) {}
+    pub fn handle_sa_result(&mut self, now: Instant, operation: OperationId, result: Result<(), String>) {
+        let Some(holder) = self.core.operations.remove(&operation) else {
+            self.core.count("stale_sa_results");
+            return;
+        };
+        self.with_sa(now, holder, |sa, core| {
+            if let Some((ends, established)) = sa.established_mut() {
+                established.handle_installed(ends, core, now, operation, result);
+            }
+        });
+        self.settle(now);
+    }
 
     /// The next output; call until `None` after each of the other calls.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        self.core.outputs.pop_front()
     }
 
     /// When [`Engine::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        self.timers.next()
     }
 
     /// The IKE SAs, without secrets.
-    pub fn isakmp_sas(&self, _now: Instant) -> Vec<IkeSaView> {
-        Vec::new()
+    pub fn isakmp_sas(&self, now: Instant) -> Vec<IkeSaView> {
+        self.sas.values().filter(|sa| !sa.is_closed()).map(|sa| crate::view::ike_sa(sa, now)).collect()
     }
 
-    /// Counters by name (`snake_case`): messages, drops by cause, cookies sent.
+    /// Counters by name (`snake_case`): messages, drops by cause, cookies, collisions.
     pub fn counters(&self) -> &BTreeMap<&'static str, u64> {
-        &self.counters
+        &self.core.counters
+    }
+
+    fn classify(&mut self, now: Instant, path: Path, payload: &[u8]) -> Classified {
+        if payload == [0xff] {
+            return Classified::Keepalive;
+        }
+        let bytes = if path.local.port() == self.core.limits.nat_port {
+            match payload.split_first_chunk::<4>() {
+                Some(([0, 0, 0, 0], message)) => message,
+                Some(_) => return Classified::Esp,
+                None => return Classified::Dropped("truncated"),
+            }
+        } else {
+            payload
+        };
+        self.core.count("messages_in");
+        match Message::decode(bytes) {
+            Ok(message) => self.demultiplex(now, &Inbound { path, bytes, message: &message }),
+            Err(error) => {
+                self.answer_undecodable(path, bytes, error);
+                Classified::Dropped(error.name())
+            }
+        }
+    }
+
+    fn demultiplex(&mut self, now: Instant, inbound: &Inbound<'_>) -> Classified {
+        let header = &inbound.message.header;
+        if header.exchange == Exchange::IkeSaInit && !header.response {
+            return self.handle_init_request(now, inbound);
+        }
+        let ours = if header.initiator { header.spi_r } else { header.spi_i };
+        let Some(id) = self.core.by_spi.get(&ours).copied() else {
+            return Classified::Dropped("unknown_ike_spi");
+        };
+        let fits = self.sas.get(&id).is_some_and(|sa| {
+            let theirs = if header.initiator { header.spi_i } else { header.spi_r };
+            let known = if sa.ends.initiator { sa.ends.spis.responder } else { sa.ends.spis.initiator };
+            // The responder's SPI is not known before its first answer.
+            sa.ends.initiator != header.initiator && (known == theirs || known == 0)
+        });
+        if !fits {
+            return Classified::Dropped("unknown_ike_spi");
+        }
+        let mut classified = Classified::Dropped("panicked");
+        self.with_sa(now, id, |sa, core| classified = sa.handle(core, now, inbound));
+        classified
+    }
+
+    fn handle_init_request(&mut self, now: Instant, inbound: &Inbound<'_>) -> Classified {
+        let digest = RequestDigest::new(inbound.bytes);
+        let source = inbound.path.remote;
+        if let Some(id) = self.init_requests.get(&(source, digest)) {
+            let Some(Stage::AuthAwaited(awaited)) = self.sas.get(id).map(|sa| &sa.stage) else {
+                return Classified::Dropped("late_ike_sa_init");
+            };
+            let answer = awaited.response().to_vec();
+            self.core.transmit(inbound.path, &answer);
+            self.core.count("responses_repeated");
+            return Classified::Ike;
+        }
+        let half_open = HalfOpen {
+            total: self.half_open.len(),
+            from_source: self.half_open_by_source.get(&source.ip()).copied().unwrap_or(0),
+        };
+        match init::respond(&mut self.core, now, inbound, &half_open) {
+            Ok(Some(sa)) => {
+                if let Some(digest) = &sa.init_digest {
+                    self.init_requests.insert((source, digest.clone()), sa.ends.id);
+                }
+                self.store(now, sa);
+                Classified::Ike
+            }
+            Ok(None) => Classified::Ike,
+            Err(why) => Classified::Dropped(why),
+        }
+    }
+
+    /// INVALID_MAJOR_VERSION and UNSUPPORTED_CRITICAL_PAYLOAD in clear (RFC 7296 section 2.21.1), only to requests
+    /// and never longer than they are.
+    fn answer_undecodable(&mut self, path: Path, bytes: &[u8], error: WireError) {
+        const RESPONSE: u8 = 0x20;
+        let (Some(version), Some(flags)) = (bytes.get(17), bytes.get(19)) else { return };
+        if flags & RESPONSE != 0 {
+            return;
+        }
+        let notify = match error {
+            WireError::BadVersion if version >> 4 > 2 => Notify::new(notify::INVALID_MAJOR_VERSION, vec![]),
+            WireError::UnknownCritical(kind) => Notify::new(notify::UNSUPPORTED_CRITICAL_PAYLOAD, vec![kind]),
+            _ => return,
+        };
+        // As a version 2 header it can be read whatever its version is.
+        let mut as_version_2 = bytes.to_vec();
+        if let Some(version) = as_version_2.get_mut(17) {
+            *version = 0x20;
+        }
+        let Ok((header, _)) = Header::decode(&as_version_2) else { return };
+        let protected = header.spi_r != 0;
+        if protected && matches!(error, WireError::UnknownCritical(_)) {
+            return;
+        }
+        let header = Header { initiator: false, response: true, ..header };
+        let answer = Message::encode(header, &[Payload::Notify(notify)]);
+        if answer.len() <= bytes.len() {
+            self.core.transmit(path, &answer);
+        }
+    }
+
+    /// Runs a step of one SA. A panic in it ends that SA, not the process.
+    pub(crate) fn with_sa(&mut self, now: Instant, id: IkeSaId, step: impl FnOnce(&mut IkeSa, &mut Core)) {
+        let Some(mut sa) = self.sas.remove(&id) else { return };
+        let was_closed = sa.is_closed();
+        let before: Vec<_> = sa
+            .established()
+            .map(|found| found.children.values().map(|child| (child.id(), child.spi_in)).collect())
+            .unwrap_or_default();
+        let outcome = catch_unwind(AssertUnwindSafe(|| step(&mut sa, &mut self.core)));
+        if outcome.is_err() {
+            self.core.count("panics");
+            let detail = "an internal error ended the SA".to_owned();
+            let cause = Cause::Protocol { phase: crate::Phase::Informational, detail };
+            for (child, spi_in) in before {
+                if self.core.pair_down(child, spi_in, None, self.core.limits.linger) {
+                    self.core.child_down(sa.ends.connection, child, cause.clone());
+                }
+            }
+            sa.stage = Closed::now(now, Some(cause));
+        }
+        if !was_closed && let Stage::Closed(closed) = &mut sa.stage {
+            let cause = closed.cause.take();
+            self.closed(now, &sa, cause);
+        }
+        self.store(now, sa);
+    }
+
+    /// Puts an SA in its place, with its deadline and its share of the half-open count; forgets one that is through.
+    pub(crate) fn store(&mut self, now: Instant, sa: IkeSa) {
+        let id = sa.ends.id;
+        let counts = matches!(sa.stage, Stage::AuthAwaited(_));
+        match (counts, self.half_open.contains_key(&id)) {
+            (true, false) => {
+                let source = sa.ends.path.remote.ip();
+                self.half_open.insert(id, source);
+                *self.half_open_by_source.entry(source).or_default() += 1;
+            }
+            (false, true) => {
+                if let Some(source) = self.half_open.remove(&id)
+                    && let Some(count) = self.half_open_by_source.get_mut(&source)
+                {
+                    *count = count.saturating_sub(1);
+                    if *count == 0 {
+                        self.half_open_by_source.remove(&source);
+                    }
+                }
+            }
+            _ => {}
+        }
+        if let Some(state) = self.core.connections.get_mut(&sa.ends.connection) {
+            if sa.is_closed() {
+                state.ike_sas.remove(&id);
+            } else {
+                state.ike_sas.insert(id);
+            }
+            if sa.established().is_some_and(|established| established.is_active()) {
+                state.established.insert(id);
+            } else {
+                state.established.remove(&id);
+            }
+        }
+        if sa.is_forgettable(now) {
+            self.core.by_spi.remove(&sa.ends.our_spi());
+            self.init_requests.retain(|_, holder| *holder != id || sa.init_digest.is_none());
+            self.timers.set(Timer::IkeSa(id), None);
+            return;
+        }
+        self.timers.set(Timer::IkeSa(id), sa.deadline());
+        self.sas.insert(id, sa);
+    }
+
+    /// Does what SAs asked for about others, until nothing is left.
+    fn settle(&mut self, now: Instant) {
+        loop {
+            for sa in std::mem::take(&mut self.core.born) {
+                self.store(now, sa);
+            }
+            let Some(followup) = self.core.followups.pop_front() else { return };
+            match followup {
+                Followup::MoveChildren { from, to } => self.move_children(now, from, to),
+                Followup::ForgetOlder { survivor } => self.forget_older(now, survivor),
+                Followup::Abandon(id) => self.with_sa(now, id, |sa, _| {
+                    if let Some((_, established)) = sa.established_mut() {
+                        established.abandon(now);
+                    }
+                }),
+                Followup::Ensure(id) => self.ensure(now, id),
+                Followup::Established(id) => self.established(now, id),
+            }
+        }
+    }
+
+    /// Lets an SA do at once what was just queued for it.
+    pub(crate) fn queue(&mut self, now: Instant, id: IkeSaId, job: Job) {
+        self.with_sa(now, id, |sa, core| {
+            if let Some((ends, established)) = sa.established_mut() {
+                established.enqueue(now, job);
+                established.pump(ends, core, now);
+            }
+        });
     }
 }

@@ -31,8 +31,15 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod crypto;
 mod engine;
+mod exchange;
+mod keeper;
 mod limits;
+pub mod sim;
+mod v2;
+mod view;
+mod wire;
 
 pub use api::*;
 pub use engine::Engine;

@@ -1,0 +1,39 @@
+//! Suites, key exchange and the key schedule (RFC 7296 sections 2.13 to 2.18, RFC 5282).
+
+mod agreement;
+mod esp;
+mod modp;
+mod prf;
+mod random;
+mod schedule;
+mod seal;
+mod suite;
+#[cfg(test)]
+mod tests;
+
+use zeroize::Zeroizing;
+
+pub(crate) use agreement::KeyPair;
+pub(crate) use esp::{EspSuite, child_keys};
+pub(crate) use prf::{digest_sha1, prf, prf_plus};
+pub(crate) use random::Random;
+pub(crate) use schedule::{IkeKeys, SharedKeyAuth, Spis};
+pub(crate) use seal::{OpeningKey, SealingKey};
+pub(crate) use suite::{IkeCipher, IkeSuite};
+
+/// Bytes that are wiped when dropped; without Debug.
+pub(crate) type Secret = Zeroizing<Vec<u8>>;
+
+/// Why a cryptographic step failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CryptoError {
+    /// A public value of the wrong length, off the curve, of low order or out of range.
+    #[error("the peer's public value is invalid")]
+    InvalidPublicValue,
+    /// The integrity check failed, or what it protects is not as long as it must be.
+    #[error("the integrity check failed")]
+    Integrity,
+    /// The counter of an AEAD key is used up.
+    #[error("the key is used up")]
+    Exhausted,
+}

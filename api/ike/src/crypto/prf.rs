@@ -1,0 +1,78 @@
+//! HMAC with SHA-2 as PRF and integrity transform, and prf+ (RFC 7296 section 2.13, RFC 4868).
+
+use hmac::digest::block_api::EagerHash;
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Sha256, Sha384, Sha512};
+use zeroize::Zeroizing;
+
+use super::Secret;
+use crate::Hash;
+
+impl Hash {
+    /// Length of the hash, which is also the PRF's key and output length.
+    pub(crate) fn len_bytes(self) -> usize {
+        match self {
+            Self::Sha2_256 => 32,
+            Self::Sha2_384 => 48,
+            Self::Sha2_512 => 64,
+        }
+    }
+
+    /// Length of the truncated integrity check value (RFC 4868 section 2.6).
+    pub(crate) fn icv_len_bytes(self) -> usize {
+        self.len_bytes() / 2
+    }
+}
+
+fn hmac<D: EagerHash>(key: &[u8], parts: &[&[u8]]) -> Secret {
+    // HMAC takes keys of any length: the error cannot occur, and an empty result would authenticate nothing.
+    let Ok(mut mac) = <Hmac<D> as KeyInit>::new_from_slice(key) else {
+        return Zeroizing::new(Vec::new());
+    };
+    for part in parts {
+        mac.update(part);
+    }
+    Zeroizing::new(mac.finalize().into_bytes().to_vec())
+}
+
+/// HMAC over the parts in turn.
+pub(crate) fn prf(hash: Hash, key: &[u8], parts: &[&[u8]]) -> Secret {
+    match hash {
+        Hash::Sha2_256 => hmac::<Sha256>(key, parts),
+        Hash::Sha2_384 => hmac::<Sha384>(key, parts),
+        Hash::Sha2_512 => hmac::<Sha512>(key, parts),
+    }
+}
+
+/// The first `len_bytes` of `prf+(key, seed)`. At most 255 blocks are defined; no key schedule here asks for more
+/// than a dozen.
+pub(crate) fn prf_plus(hash: Hash, key: &[u8], seed: &[&[u8]], len_bytes: usize) -> Secret {
+    let mut stream: Secret = Zeroizing::new(Vec::with_capacity(len_bytes + hash.len_bytes()));
+    let mut block: Secret = Zeroizing::new(Vec::new());
+    for counter in 1..=255u8 {
+        let counter = [counter];
+        let mut parts: Vec<&[u8]> = vec![&block];
+        parts.extend_from_slice(seed);
+        parts.push(&counter);
+        let next = prf(hash, key, &parts);
+        drop(parts);
+        block = next;
+        stream.extend_from_slice(&block);
+        if stream.len() >= len_bytes {
+            break;
+        }
+    }
+    stream.truncate(len_bytes);
+    stream
+}
+
+/// SHA-1, which NAT detection uses as a checksum and nothing else does (RFC 7296 section 2.23).
+pub(crate) fn digest_sha1(parts: &[&[u8]]) -> [u8; 20] {
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY);
+    for part in parts {
+        context.update(part);
+    }
+    let mut output = [0; 20];
+    output.copy_from_slice(context.finish().as_ref());
+    output
+}

@@ -1,0 +1,85 @@
+//! The algorithms chosen for an IKE SA.
+
+use std::fmt;
+
+use crate::{Group, Hash, IkeEncryption};
+
+/// Encryption, with the integrity transform where it is not part of the cipher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IkeCipher {
+    Aes128Gcm16,
+    Aes256Gcm16,
+    Aes128Cbc(Hash),
+    Aes256Cbc(Hash),
+}
+
+impl IkeCipher {
+    /// Length of SK_e: the key, with the salt for GCM (RFC 5282 section 7.1).
+    pub(crate) fn encryption_key_len_bytes(self) -> usize {
+        match self {
+            Self::Aes128Gcm16 => 20,
+            Self::Aes256Gcm16 => 36,
+            Self::Aes128Cbc(_) => 16,
+            Self::Aes256Cbc(_) => 32,
+        }
+    }
+
+    /// Length of SK_a.
+    pub(crate) fn integrity_key_len_bytes(self) -> usize {
+        match self {
+            Self::Aes128Gcm16 | Self::Aes256Gcm16 => 0,
+            Self::Aes128Cbc(hash) | Self::Aes256Cbc(hash) => hash.len_bytes(),
+        }
+    }
+
+    pub(crate) fn encryption(self) -> IkeEncryption {
+        match self {
+            Self::Aes128Gcm16 => IkeEncryption::Aes128Gcm16,
+            Self::Aes256Gcm16 => IkeEncryption::Aes256Gcm16,
+            Self::Aes128Cbc(_) => IkeEncryption::Aes128Cbc,
+            Self::Aes256Cbc(_) => IkeEncryption::Aes256Cbc,
+        }
+    }
+
+    pub(crate) fn integrity(self) -> Option<Hash> {
+        match self {
+            Self::Aes128Gcm16 | Self::Aes256Gcm16 => None,
+            Self::Aes128Cbc(hash) | Self::Aes256Cbc(hash) => Some(hash),
+        }
+    }
+}
+
+/// A suite: one of each kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IkeSuite {
+    pub(crate) cipher: IkeCipher,
+    pub(crate) prf: Hash,
+    pub(crate) group: Group,
+}
+
+pub(crate) fn hash_name(hash: Hash) -> &'static str {
+    match hash {
+        Hash::Sha2_256 => "sha2-256",
+        Hash::Sha2_384 => "sha2-384",
+        Hash::Sha2_512 => "sha2-512",
+    }
+}
+
+pub(crate) fn encryption_name(encryption: IkeEncryption) -> &'static str {
+    match encryption {
+        IkeEncryption::Aes128Gcm16 => "aes-128-gcm",
+        IkeEncryption::Aes256Gcm16 => "aes-256-gcm",
+        IkeEncryption::Aes128Cbc => "aes-128-cbc",
+        IkeEncryption::Aes256Cbc => "aes-256-cbc",
+    }
+}
+
+impl fmt::Display for IkeSuite {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", encryption_name(self.cipher.encryption()))?;
+        if let Some(hash) = self.cipher.integrity() {
+            write!(formatter, " / {}", hash_name(hash))?;
+        }
+        write!(formatter, " / prf {} / group {}", hash_name(self.prf), self.group.number())
+    }
+}

@@ -1,0 +1,177 @@
+//! Two engines over a bad link, with a clock that only the simulation moves: for tests, benches and fuzzers.
+//!
+//! Everything comes from one seed, which a failing test prints.
+
+mod dataplane;
+mod link;
+pub mod setup;
+
+use std::time::{Duration, Instant};
+
+pub use dataplane::{Dataplane, Delivery, InstalledPair};
+pub use link::{Link, Weather};
+
+use crate::{ChildId, Classified, Command, DataplaneEvent, Engine, Event, Limits, Output, Path, SaOperation};
+
+/// One end.
+pub struct Host {
+    /// The engine under test.
+    pub engine: Engine,
+    /// Where its SAs go.
+    pub dataplane: Dataplane,
+    /// What it said.
+    pub events: Vec<(Instant, Event)>,
+    /// The dataplane refuses installs while this is set.
+    pub refuses_installs: bool,
+}
+
+/// Two ends, 0 and 1, and what is between them.
+pub struct Simulation {
+    /// The simulated time.
+    pub now: Instant,
+    /// The two ends.
+    pub hosts: [Host; 2],
+    /// What is between them.
+    pub link: Link,
+    /// Packets that met an SPI which the other end did not have.
+    pub unknown_spis: usize,
+}
+
+impl Simulation {
+    /// Two engines without connections. `start` is any instant: the simulation never reads a clock.
+    pub fn new(start: Instant, seed: u64, limits: Limits, weather: Weather) -> Self {
+        let host = |side: u8| {
+            let mut engine_seed = [side; 32];
+            engine_seed[..8].copy_from_slice(&seed.to_be_bytes());
+            Host {
+                engine: Engine::new(limits.clone(), engine_seed),
+                dataplane: Dataplane::default(),
+                events: Vec::new(),
+                refuses_installs: false,
+            }
+        };
+        Self { now: start, hosts: [host(1), host(2)], link: Link::new(seed, weather), unknown_spis: 0 }
+    }
+
+    /// Gives one end a command.
+    pub fn command(&mut self, side: usize, command: Command) {
+        let now = self.now;
+        self.hosts[side].engine.handle_command(now, command);
+        self.drain(side);
+    }
+
+    /// Tells one end what its dataplane saw.
+    pub fn dataplane(&mut self, side: usize, event: DataplaneEvent) {
+        let now = self.now;
+        self.hosts[side].engine.handle_dataplane(now, event);
+        self.drain(side);
+    }
+
+    /// Gives one end a datagram, as if it came from the other.
+    pub fn inject(&mut self, side: usize, path: Path, bytes: &[u8]) -> Classified {
+        let now = self.now;
+        let classified = self.hosts[side].engine.handle_datagram(now, path, bytes);
+        self.drain(side);
+        classified
+    }
+
+    /// Takes all outputs of one end.
+    pub fn drain(&mut self, side: usize) {
+        let now = self.now;
+        let host = &mut self.hosts[side];
+        while let Some(output) = host.engine.poll_output() {
+            match output {
+                Output::Transmit { path, bytes } => self.link.send(now, side, path, bytes),
+                Output::Event(event) => host.events.push((now, event)),
+                Output::Sa(operation) => {
+                    let answer = match &operation {
+                        SaOperation::Install { operation, .. } => Some(*operation),
+                        _ => None,
+                    };
+                    if host.refuses_installs && answer.is_some() {
+                        if let Some(id) = answer {
+                            host.engine.handle_sa_result(now, id, Err("no slot is free".to_owned()));
+                        }
+                        continue;
+                    }
+                    host.dataplane.apply(now, operation);
+                    if let Some(id) = answer {
+                        host.engine.handle_sa_result(now, id, Ok(()));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Does the next thing that happens until `deadline`; `false` when there is none.
+    pub fn step(&mut self, deadline: Instant) -> bool {
+        let timers = self.hosts.iter().filter_map(|host| host.engine.poll_timeout());
+        let next = timers.chain(self.link.next_arrival()).min();
+        let Some(next) = next.filter(|next| *next <= deadline) else {
+            self.now = deadline;
+            return false;
+        };
+        self.now = self.now.max(next);
+        if let Some((side, path, bytes)) = self.link.arrive(self.now) {
+            self.inject(side, path, &bytes);
+            return true;
+        }
+        for side in 0..2 {
+            let now = self.now;
+            if self.hosts[side].engine.poll_timeout().is_some_and(|at| at <= now) {
+                self.hosts[side].engine.handle_timeout(now);
+                self.drain(side);
+            }
+        }
+        true
+    }
+
+    /// Lets time pass.
+    pub fn run(&mut self, time: Duration) {
+        let deadline = self.now + time;
+        while self.step(deadline) {}
+    }
+
+    /// Lets one end send a packet of a child; the other end's engine learns of it.
+    pub fn send_packet(&mut self, side: usize, child: ChildId) -> Delivery {
+        let now = self.now;
+        let [first, second] = &mut self.hosts;
+        let (sender, receiver) = if side == 0 { (first, second) } else { (second, first) };
+        let delivery = sender.dataplane.deliver(now, child, &mut receiver.dataplane);
+        match delivery {
+            Delivery::NoSa => {}
+            Delivery::UnknownSpi => self.unknown_spis += 1,
+            Delivery::First { spi_in } => self.dataplane(1 - side, DataplaneEvent::FirstPacket { spi_in }),
+            Delivery::Delivered { spi_in } => self.dataplane(1 - side, DataplaneEvent::Traffic { spi_in }),
+        }
+        delivery
+    }
+
+    /// What keeps the two ends from holding exactly one pair for this child, the same at both, with the same keys.
+    pub fn disagreement(&self, child: ChildId) -> Option<String> {
+        let [one, other] = [0, 1].map(|side| self.hosts[side].dataplane.pairs_of(child));
+        let ([one], [other]) = (one.as_slice(), other.as_slice()) else {
+            return Some(format!("{} pairs here, {} there", one.len(), other.len()));
+        };
+        if one.pair.spi_in != other.pair.spi_out || one.pair.spi_out != other.pair.spi_in {
+            return Some("the SPIs are not each other's".to_owned());
+        }
+        let crosswise = one.pair.keys_in.key == other.pair.keys_out.key
+            && one.pair.keys_in.salt == other.pair.keys_out.salt
+            && one.pair.keys_out.key == other.pair.keys_in.key
+            && one.pair.keys_out.salt == other.pair.keys_in.salt;
+        if !crosswise {
+            return Some("the keys differ".to_owned());
+        }
+        let sending = [0, 1].map(|side| self.hosts[side].dataplane.sending_on(child));
+        if sending != [Some(one.pair.spi_in), Some(other.pair.spi_in)] {
+            return Some("an end does not send".to_owned());
+        }
+        None
+    }
+
+    /// IKE SAs that each end has.
+    pub fn ike_sas(&self) -> [usize; 2] {
+        [0, 1].map(|side| self.hosts[side].engine.isakmp_sas(self.now).len())
+    }
+}

@@ -1,0 +1,82 @@
+//! Connections for two ends of a simulation.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use crate::{
+    ChildConfig, ChildId, ChildLifetime, Connection, ConnectionId, Dpd, EspEncryption, EspProposal, Group,
+    Hash, Identity, IkeEncryption, IkeProposal, Mode, PreSharedKey, TrafficSelector,
+};
+
+/// Address of an end.
+pub fn address(side: usize) -> IpAddr {
+    let last = if side == 0 { 1 } else { 2 };
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, last))
+}
+
+/// One address, GRE.
+pub fn gre(address: IpAddr) -> TrafficSelector {
+    TrafficSelector { first: address, last: address, protocol: 47, ports: (0, u16::MAX) }
+}
+
+/// AES-256-GCM, SHA2-256, X25519.
+pub fn modern() -> IkeProposal {
+    IkeProposal {
+        encryption: vec![IkeEncryption::Aes256Gcm16],
+        integrity: vec![Hash::Sha2_256],
+        prf: vec![Hash::Sha2_256],
+        groups: vec![Group::Curve25519],
+    }
+}
+
+/// A child in transport mode for GRE between the two ends. The ids of further children get a port of their own, so
+/// that each has its own selectors.
+pub fn child(side: usize, id: u64) -> ChildConfig {
+    let selector = |side| {
+        let mut selector = gre(address(side));
+        if id > 1 {
+            selector.protocol = 17;
+            let port = u16::try_from(id).unwrap_or(u16::MAX);
+            selector.ports = (port, port);
+        }
+        selector
+    };
+    ChildConfig {
+        id: ChildId(id),
+        mode: Mode::Transport,
+        local_selectors: vec![selector(side)],
+        remote_selectors: vec![selector(1 - side)],
+        proposals: vec![EspProposal {
+            encryption: vec![EspEncryption::Aes256Gcm16],
+            groups: vec![],
+            esn: vec![true, false],
+        }],
+        lifetime: ChildLifetime {
+            soft: Duration::from_secs(3600),
+            hard: Duration::from_secs(4000),
+            soft_packets: None,
+            hard_packets: None,
+            soft_bytes: None,
+            hard_bytes: None,
+        },
+        start: true,
+    }
+}
+
+/// A connection as seen from `side`, with this many children.
+pub fn connection(side: usize, children: u64) -> Connection {
+    Connection {
+        id: ConnectionId(1),
+        local: address(side),
+        remote: address(1 - side),
+        local_identity: Identity::Address(address(side)),
+        remote_identity: Identity::Address(address(1 - side)),
+        pre_shared_key: PreSharedKey(Zeroizing::new(b"correct horse battery staple".to_vec())),
+        proposals: vec![modern()],
+        lifetime: Duration::from_secs(86_400),
+        dpd: Some(Dpd { interval: Duration::from_secs(30) }),
+        children: (1..=children).map(|id| child(side, id)).collect(),
+    }
+}

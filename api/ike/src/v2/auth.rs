@@ -1,0 +1,338 @@
+//! IKE_AUTH, both roles (RFC 7296 sections 1.2, 2.15 and 2.21.2).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::child::{self, ChildRequest, Refusal};
+use super::collision::lowest;
+use super::core::Core;
+use super::established::{Established, Held};
+use super::init::{AuthAwaited, InitSent, Keyed};
+use super::payloads::Picked;
+use super::sa::{Closed, Ends, Inbound, Stage};
+use crate::crypto::{IkeKeys, SharedKeyAuth};
+use crate::exchange::{Due, Retransmission, after};
+use crate::wire::registry::{AUTH_METHOD_SHARED_KEY, notify};
+use crate::wire::{Exchange, Notify, Payload, WireError, WireIdentity, decode_payloads};
+use crate::{Cause, Classified, Connection, Phase};
+
+/// How long a refused initiator may ask again for our lost answer.
+pub(super) const ANSWER_KEPT: Duration = Duration::from_secs(30);
+
+/// Initiator: the request is out.
+pub(crate) struct AuthSent {
+    config: Arc<Connection>,
+    keys: IkeKeys,
+    nonce_i: Vec<u8>,
+    nonce_r: Vec<u8>,
+    /// The responder's IKE_SA_INIT message, which its AUTH covers.
+    init_response: Vec<u8>,
+    child: ChildRequest,
+    retransmission: Retransmission,
+}
+
+/// IKE_SA_INIT is done: proves who we are and asks for the first child.
+pub(super) fn send_request(
+    init: InitSent,
+    keyed: Keyed,
+    ends: &mut Ends,
+    core: &mut Core,
+    now: Instant,
+    inbound: &Inbound<'_>,
+) -> Stage {
+    let Keyed { mut keys, nonce: nonce_r } = keyed;
+    let (config, first_child, nonce_i, init_request) = init.into_parts();
+    if ends.nat.is_present() {
+        // Section 2.23: the initiator floats to port 4500 and stays there.
+        let port = core.limits.nat_port;
+        ends.path.local.set_port(port);
+        ends.path.remote.set_port(port);
+    }
+    // The configuration may have changed while the peer was silent.
+    let Some(child) = config.children.iter().find(|child| child.id == first_child) else {
+        return Closed::now(now, Some(Cause::Requested));
+    };
+    let child = ChildRequest::first(core, ends, child.clone());
+    let identity = WireIdentity::from(&config.local_identity);
+    let auth = SharedKeyAuth {
+        prf: keys.suite.prf,
+        sk_p: &keys.auth_initiator,
+        message: &init_request,
+        nonce: &nonce_r,
+        identity: &identity.body(),
+    }
+    .value(&config.pre_shared_key);
+    let mut payloads = vec![Payload::IdI(identity)];
+    let sole = core.connections.get(&config.id).is_none_or(|state| state.established.is_empty());
+    if sole {
+        payloads.push(Payload::Notify(Notify::new(notify::INITIAL_CONTACT, Vec::new())));
+    }
+    payloads.push(Payload::IdR(WireIdentity::from(&config.remote_identity)));
+    payloads.push(Payload::Auth { method: AUTH_METHOD_SHARED_KEY, data: auth.to_vec() });
+    payloads.extend(child.payloads());
+    let header = ends.header(Exchange::IkeAuth, false, 1);
+    let Ok(bytes) = keys.sealing.seal(header, &payloads, &mut core.random) else {
+        return Closed::now(now, None);
+    };
+    core.transmit(ends.path, &bytes);
+    Stage::AuthSent(Box::new(AuthSent {
+        config,
+        keys,
+        nonce_i,
+        nonce_r,
+        init_response: inbound.bytes.to_vec(),
+        child,
+        retransmission: Retransmission::new(bytes, now, &core.limits, &mut core.random),
+    }))
+}
+
+impl AuthSent {
+    pub(super) fn handle(
+        self: Box<Self>,
+        ends: &mut Ends,
+        core: &mut Core,
+        now: Instant,
+        inbound: &Inbound<'_>,
+    ) -> (Stage, Classified) {
+        let Some(encrypted) = inbound.message.encrypted().filter(|_| inbound.message.header.message_id == 1)
+        else {
+            return (Stage::AuthSent(self), Classified::Dropped("unprotected"));
+        };
+        let Ok(plain) = self.keys.opening.open(inbound.bytes, encrypted) else {
+            return (Stage::AuthSent(self), Classified::Dropped("integrity"));
+        };
+        let picked = decode_payloads(encrypted.first, &plain).ok().and_then(|found| Picked::new(found).ok());
+        let Some(picked) = picked else {
+            let cause = Cause::Protocol { phase: Phase::IkeAuth, detail: "malformed payloads".to_owned() };
+            return (self.give_up(ends, core, now, Some(notify::INVALID_SYNTAX), cause), Classified::Ike);
+        };
+        let (Some(identity), Some((method, auth))) = (&picked.id_r, &picked.auth) else {
+            let cause = match picked.error() {
+                Some(error) if error.kind == notify::AUTHENTICATION_FAILED => Cause::AuthenticationFailed {
+                    side: "the peer refused us",
+                    detail: "the key or an identity does not match what the peer has".to_owned(),
+                },
+                Some(error) => self.child.refused(Phase::IkeAuth, error),
+                None => Cause::Protocol {
+                    phase: Phase::IkeAuth,
+                    detail: "the answer lacks an identity or AUTH".to_owned(),
+                },
+            };
+            return (self.give_up(ends, core, now, None, cause), Classified::Ike);
+        };
+        let proof = SharedKeyAuth {
+            prf: self.keys.suite.prf,
+            sk_p: &self.keys.auth_responder,
+            message: &self.init_response,
+            nonce: &self.nonce_i,
+            identity: &identity.body(),
+        };
+        let proven = *method == AUTH_METHOD_SHARED_KEY && proof.verify(&self.config.pre_shared_key, auth);
+        let expected = WireIdentity::from(&self.config.remote_identity);
+        if !proven || *identity != expected {
+            let detail = if *identity == expected {
+                "the key does not match".to_owned()
+            } else {
+                format!("the peer is {}, {} is expected", identity.describe(), expected.describe())
+            };
+            let cause = Cause::AuthenticationFailed { side: "we refused the peer", detail };
+            let stage = self.give_up(ends, core, now, Some(notify::AUTHENTICATION_FAILED), cause);
+            return (stage, Classified::Ike);
+        }
+        let Self { config, keys, nonce_i, nonce_r, child, .. } = *self;
+        let mut established = Established::new(core, now, config, keys, lowest(&nonce_i, &nonce_r), (2, 0));
+        established.ike_up(ends, core);
+        established.first_child_answered(ends, core, now, child, (&nonce_i, &nonce_r), &picked);
+        established.pump(ends, core, now);
+        (Stage::Established(Box::new(established)), Classified::Ike)
+    }
+
+    /// Ends the attempt; `error` tells a peer that believes the SA to be up (section 2.21.2).
+    fn give_up(
+        mut self,
+        ends: &Ends,
+        core: &mut Core,
+        now: Instant,
+        error: Option<u16>,
+        cause: Cause,
+    ) -> Stage {
+        core.esp.remove(&self.child.spi_in);
+        if let Some(kind) = error {
+            let header = ends.header(Exchange::Informational, false, 2);
+            let payloads = [Payload::Notify(Notify::new(kind, Vec::new()))];
+            if let Ok(bytes) = self.keys.sealing.seal(header, &payloads, &mut core.random) {
+                core.transmit(ends.path, &bytes);
+            }
+        }
+        Closed::now(now, Some(cause))
+    }
+
+    pub(super) fn handle_timeout(mut self: Box<Self>, ends: &Ends, core: &mut Core, now: Instant) -> Stage {
+        match self.retransmission.poll(now, core.limits.retransmit_tries) {
+            Due::Nothing => Stage::AuthSent(self),
+            Due::Send(bytes) => {
+                core.transmit(ends.path, bytes);
+                core.count("retransmissions");
+                Stage::AuthSent(self)
+            }
+            Due::GiveUp { sent } => {
+                core.esp.remove(&self.child.spi_in);
+                Closed::now(now, Some(Cause::NoAnswer { phase: Phase::IkeAuth, tries: sent }))
+            }
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.retransmission.next_at()
+    }
+
+    pub(crate) fn child(&self) -> &ChildRequest {
+        &self.child
+    }
+}
+
+impl AuthAwaited {
+    pub(super) fn handle(
+        mut self: Box<Self>,
+        ends: &mut Ends,
+        core: &mut Core,
+        now: Instant,
+        inbound: &Inbound<'_>,
+    ) -> (Stage, Classified) {
+        let header = &inbound.message.header;
+        let Some(encrypted) =
+            inbound.message.encrypted().filter(|_| header.message_id == 1 && header.initiator)
+        else {
+            return (Stage::AuthAwaited(self), Classified::Dropped("unprotected"));
+        };
+        let keys = match self.keys.take() {
+            Some(keys) => keys,
+            None => match self.key_pair.agree(&self.peer_public) {
+                Ok(shared) => {
+                    let nonces = (self.nonce_i.as_slice(), self.nonce_r.as_slice());
+                    IkeKeys::first(self.suite, false, &shared, nonces, ends.spis)
+                }
+                Err(_) => return (Closed::now(now, None), Classified::Dropped("invalid_public_value")),
+            },
+        };
+        let Ok(plain) = keys.opening.open(inbound.bytes, encrypted) else {
+            self.keys = Some(keys);
+            return (Stage::AuthAwaited(self), Classified::Dropped("integrity"));
+        };
+        ends.path = inbound.path;
+        let picked = match decode_payloads(encrypted.first, &plain) {
+            Ok(found) => Picked::new(found).map_err(|_| Notify::new(notify::INVALID_SYNTAX, Vec::new())),
+            Err(WireError::UnknownCritical(kind)) => {
+                Err(Notify::new(notify::UNSUPPORTED_CRITICAL_PAYLOAD, vec![kind]))
+            }
+            Err(_) => Err(Notify::new(notify::INVALID_SYNTAX, Vec::new())),
+        };
+        let stage = match picked {
+            Ok(picked) => self.authenticate(ends, core, now, inbound, keys, picked),
+            Err(error) => refuse(ends, core, now, inbound, keys, error, None),
+        };
+        (stage, Classified::Ike)
+    }
+
+    fn authenticate(
+        self: Box<Self>,
+        ends: &mut Ends,
+        core: &mut Core,
+        now: Instant,
+        inbound: &Inbound<'_>,
+        keys: IkeKeys,
+        picked: Picked,
+    ) -> Stage {
+        let (Some(identity), Some((method, auth))) = (&picked.id_i, &picked.auth) else {
+            let error = Notify::new(notify::INVALID_SYNTAX, Vec::new());
+            return refuse(ends, core, now, inbound, keys, error, None);
+        };
+        let candidates: Vec<Arc<Connection>> =
+            self.candidates.iter().filter_map(|id| core.config(*id)).collect();
+        let meant = candidates.iter().find(|config| {
+            *identity == WireIdentity::from(&config.remote_identity)
+                && picked
+                    .id_r
+                    .as_ref()
+                    .is_none_or(|asked| *asked == WireIdentity::from(&config.local_identity))
+        });
+        // An unknown identity is checked against some key all the same: the answer takes as long and looks alike.
+        let Some(config) = meant.or(candidates.first()) else { return Closed::now(now, None) };
+        let proof = SharedKeyAuth {
+            prf: keys.suite.prf,
+            sk_p: &keys.auth_initiator,
+            message: &self.request,
+            nonce: &self.nonce_r,
+            identity: &identity.body(),
+        };
+        let proven = proof.verify(&config.pre_shared_key, auth) && *method == AUTH_METHOD_SHARED_KEY;
+        ends.connection = config.id;
+        if !proven || meant.is_none() {
+            let detail = if meant.is_some() {
+                "the key does not match".to_owned()
+            } else {
+                format!("no connection expects the identity {} here", identity.describe())
+            };
+            let cause = Cause::AuthenticationFailed { side: "we refused the peer", detail };
+            let error = Notify::new(notify::AUTHENTICATION_FAILED, Vec::new());
+            return refuse(ends, core, now, inbound, keys, error, Some(cause));
+        }
+        let config = Arc::clone(config);
+        let answer =
+            child::answer(core, ends, &config, &keys, &picked, None, Some((&self.nonce_i, &self.nonce_r)));
+        let our_identity = WireIdentity::from(&config.local_identity);
+        let our_auth = SharedKeyAuth {
+            prf: keys.suite.prf,
+            sk_p: &keys.auth_responder,
+            message: &self.response,
+            nonce: &self.nonce_i,
+            identity: &our_identity.body(),
+        }
+        .value(&config.pre_shared_key);
+        let proof = vec![
+            Payload::IdR(our_identity),
+            Payload::Auth { method: AUTH_METHOD_SHARED_KEY, data: our_auth.to_vec() },
+        ];
+        let lowest_nonce = lowest(&self.nonce_i, &self.nonce_r);
+        let mut established = Established::new(core, now, config, keys, lowest_nonce.clone(), (0, 1));
+        established.initial_contact = picked.notify(notify::INITIAL_CONTACT).is_some();
+        established.accept_request(inbound);
+        let held = Held {
+            exchange: Exchange::IkeAuth,
+            path: inbound.path,
+            before: proof,
+            refusal: notify::NO_ADDITIONAL_SAS,
+            rekeys: None,
+            first: true,
+        };
+        match answer {
+            Ok(answer) => established.install_held(ends, core, now, held, answer, lowest_nonce),
+            Err(Refusal { error, cause, child }) => {
+                established.answer_refused(ends, core, now, held, error);
+                if let (Some(cause), Some(child)) = (cause, child) {
+                    established.child_failed(ends, core, now, child, cause);
+                }
+            }
+        }
+        established.pump(ends, core, now);
+        Stage::Established(Box::new(established))
+    }
+}
+
+fn refuse(
+    ends: &Ends,
+    core: &mut Core,
+    now: Instant,
+    inbound: &Inbound<'_>,
+    mut keys: IkeKeys,
+    error: Notify,
+    cause: Option<Cause>,
+) -> Stage {
+    core.count("authentications_refused");
+    let header = ends.header(Exchange::IkeAuth, true, 1);
+    let Ok(bytes) = keys.sealing.seal(header, &[Payload::Notify(error)], &mut core.random) else {
+        return Closed::now(now, cause);
+    };
+    core.transmit(inbound.path, &bytes);
+    Closed::answering(inbound.bytes, bytes, after(now, ANSWER_KEPT), cause)
+}

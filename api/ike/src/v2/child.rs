@@ -1,0 +1,408 @@
+//! Child SAs: what is asked, answered and agreed (RFC 7296 sections 1.2, 1.3.1, 2.9 and 2.17).
+
+use std::time::Instant;
+
+use super::core::Core;
+use super::init::{NONCE_LEN_BYTES, sole};
+use super::payloads::Picked;
+use super::proposals::{self, EspChoice};
+use super::sa::Ends;
+use super::selectors;
+use crate::crypto::{IkeKeys, KeyPair, child_keys};
+use crate::wire::registry::notify;
+use crate::wire::{Notify, Payload, Protocol};
+use crate::{Cause, ChildConfig, ChildId, ChildPair, Connection, Group, Mode, Phase};
+
+/// How far a pair is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChildState {
+    /// Asked of the dataplane.
+    Installing,
+    Installed,
+    /// Our DELETE is queued or out.
+    Deleting,
+}
+
+/// A pair of ESP SAs, without its keys: those went to the dataplane.
+pub(crate) struct ChildSa {
+    /// The configuration that it was made under.
+    pub(crate) config: ChildConfig,
+    pub(crate) spi_in: u32,
+    pub(crate) spi_out: u32,
+    pub(crate) state: ChildState,
+    /// Lowest nonce of its exchange, for collisions (section 2.8.1).
+    pub(crate) lowest_nonce: Vec<u8>,
+    /// We asked for it.
+    pub(crate) ours: bool,
+    pub(crate) soft_at: Instant,
+    pub(crate) hard_at: Instant,
+    /// When to look for another pair of the same child.
+    pub(crate) duplicate_check_at: Option<Instant>,
+    /// The pair that it replaces, while that is there.
+    pub(crate) replaces: Option<u32>,
+    /// The pair that a finished rekey put in its place.
+    pub(crate) replaced_by: Option<u32>,
+}
+
+impl ChildSa {
+    pub(crate) fn id(&self) -> ChildId {
+        self.config.id
+    }
+
+    /// It may still be rekeyed.
+    pub(crate) fn is_current(&self) -> bool {
+        self.state == ChildState::Installed && self.replaced_by.is_none()
+    }
+}
+
+/// The peer's rekey of the pair that we are rekeying.
+pub(crate) struct TheirRekey {
+    pub(crate) lowest_nonce: Vec<u8>,
+}
+
+/// Our request for a child.
+pub(crate) struct ChildRequest {
+    pub(crate) config: ChildConfig,
+    /// Inbound SPI of the pair to replace.
+    pub(crate) rekeys: Option<u32>,
+    pub(crate) spi_in: u32,
+    pub(crate) nonce: Vec<u8>,
+    key_pair: Option<KeyPair>,
+    pub(crate) theirs: Option<TheirRekey>,
+    group_changed: bool,
+}
+
+impl ChildRequest {
+    /// The child of IKE_AUTH: nonces and key exchange are those of IKE_SA_INIT.
+    pub(super) fn first(core: &mut Core, ends: &Ends, config: ChildConfig) -> Self {
+        let spi_in = core.new_esp_spi(ends.id);
+        Self {
+            config,
+            rekeys: None,
+            spi_in,
+            nonce: Vec::new(),
+            key_pair: None,
+            theirs: None,
+            group_changed: false,
+        }
+    }
+
+    /// A child of CREATE_CHILD_SA, with its own nonce and, for forward secrecy, its own key exchange.
+    pub(super) fn further(core: &mut Core, ends: &Ends, config: ChildConfig, rekeys: Option<u32>) -> Self {
+        let group = config.proposals.iter().find_map(|proposal| proposal.groups.first().copied());
+        let key_pair = group.and_then(|group| KeyPair::new(group, &mut core.random));
+        let nonce = core.random.array::<NONCE_LEN_BYTES>().to_vec();
+        let spi_in = core.new_esp_spi(ends.id);
+        Self { config, rekeys, spi_in, nonce, key_pair, theirs: None, group_changed: false }
+    }
+
+    /// The same request with the group that the peer wants, if we offered it and it is the first change.
+    pub(super) fn with_group(mut self, core: &mut Core, group: Group) -> Option<Self> {
+        let offered = self.config.proposals.iter().any(|proposal| proposal.groups.contains(&group));
+        if self.group_changed || !offered {
+            return None;
+        }
+        self.key_pair = Some(KeyPair::new(group, &mut core.random)?);
+        self.nonce = core.random.array::<NONCE_LEN_BYTES>().to_vec();
+        self.group_changed = true;
+        Some(self)
+    }
+
+    /// Its payloads. `rekeys` in the notification is our inbound SPI, by which we name the pair (section 1.3.3).
+    pub(super) fn payloads(&self) -> Vec<Payload> {
+        let in_auth = self.nonce.is_empty();
+        let mut payloads = Vec::new();
+        payloads.extend(self.rekeys.map(|spi| Payload::Notify(Notify::about_esp(notify::REKEY_SA, spi))));
+        if self.config.mode == Mode::Transport {
+            payloads.push(Payload::Notify(Notify::new(notify::USE_TRANSPORT_MODE, Vec::new())));
+        }
+        payloads.push(no_tfc_padding());
+        payloads.push(Payload::Sa(proposals::offer_esp(&self.config.proposals, self.spi_in, !in_auth)));
+        if !in_auth {
+            payloads.push(Payload::Nonce(self.nonce.clone()));
+        }
+        if let Some(pair) = &self.key_pair {
+            payloads
+                .push(Payload::KeyExchange { group: pair.group().number(), data: pair.public().to_vec() });
+        }
+        payloads.push(Payload::TsI(self.config.local_selectors.clone()));
+        payloads.push(Payload::TsR(self.config.remote_selectors.clone()));
+        payloads
+    }
+
+    /// What the peer's good answer amounts to. `nonces` are the exchange's, initiator's first.
+    pub(super) fn finish(
+        &self,
+        ends: &Ends,
+        keys: &IkeKeys,
+        phase: Phase,
+        nonces: (&[u8], &[u8]),
+        picked: &Picked,
+    ) -> Result<ChildPair, Cause> {
+        let protocol = |detail: &str| Cause::Protocol { phase, detail: detail.to_owned() };
+        let (Some(sa), Some(local), Some(remote)) = (&picked.sa, &picked.ts_i, &picked.ts_r) else {
+            return Err(protocol("the answer lacks SA or traffic selectors"));
+        };
+        let with_groups = !self.nonce.is_empty();
+        let shared = self.key_pair.as_ref().map(KeyPair::group);
+        let chosen = sole(sa)
+            .and_then(|sa| proposals::choose_esp(&self.config.proposals, sa, with_groups, shared))
+            .ok_or_else(|| Cause::NoProposalChosen {
+                phase,
+                ours: proposals::describe(&proposals::offer_esp(&self.config.proposals, 0, with_groups)),
+                theirs: proposals::describe(sa),
+            })?;
+        let spi_out = <[u8; 4]>::try_from(chosen.spi.as_slice()).map(u32::from_be_bytes);
+        let spi_out =
+            spi_out.ok().filter(|spi| *spi != 0).ok_or_else(|| protocol("the answer lacks an SPI"))?;
+        let within = selectors::all_covered(&self.config.local_selectors, local)
+            && selectors::all_covered(&self.config.remote_selectors, remote);
+        if !within || local.is_empty() || remote.is_empty() {
+            return Err(self.unacceptable(local, remote));
+        }
+        let theirs =
+            if picked.notify(notify::USE_TRANSPORT_MODE).is_some() { Mode::Transport } else { Mode::Tunnel };
+        if theirs != self.config.mode {
+            return Err(Cause::ModeMismatch { ours: self.config.mode, theirs });
+        }
+        let agreed = match (chosen.suite.group, &self.key_pair, &picked.key_exchange) {
+            (None, _, _) => None,
+            (Some(group), Some(pair), Some((number, public)))
+                if group == pair.group() && group.number() == *number =>
+            {
+                Some(pair.agree(public).map_err(|error| protocol(&error.to_string()))?)
+            }
+            (Some(_), _, _) => return Err(protocol("the answer's key exchange is not the one chosen")),
+        };
+        let fresh: &[u8] = agreed.as_ref().map_or(&[], |secret| secret.as_slice());
+        let suite = chosen.suite.suite;
+        let (from_initiator, from_responder) =
+            child_keys(keys.suite.prf, &keys.derive, &[fresh, nonces.0, nonces.1], suite.encryption);
+        Ok(ChildPair {
+            child: self.config.id,
+            connection: ends.connection,
+            spi_in: self.spi_in,
+            spi_out,
+            path: ends.path,
+            udp_encapsulation: ends.nat.is_present(),
+            mode: self.config.mode,
+            encryption: suite.encryption,
+            esn: suite.esn,
+            local_selectors: local.clone(),
+            remote_selectors: remote.clone(),
+            keys_in: from_responder,
+            keys_out: from_initiator,
+            lifetime: self.config.lifetime,
+        })
+    }
+
+    fn unacceptable(&self, local: &[crate::TrafficSelector], remote: &[crate::TrafficSelector]) -> Cause {
+        Cause::TsUnacceptable {
+            ours: describe_sides(&self.config.local_selectors, &self.config.remote_selectors),
+            theirs: describe_sides(local, remote),
+        }
+    }
+
+    /// The peer's refusal in our words.
+    pub(super) fn refused(&self, phase: Phase, error: &Notify) -> Cause {
+        const SILENT: &str = "(the peer did not say)";
+        match error.kind {
+            notify::NO_PROPOSAL_CHOSEN => Cause::NoProposalChosen {
+                phase,
+                ours: proposals::describe(&proposals::offer_esp(
+                    &self.config.proposals,
+                    0,
+                    phase == Phase::CreateChildSa,
+                )),
+                theirs: SILENT.to_owned(),
+            },
+            notify::TS_UNACCEPTABLE => Cause::TsUnacceptable {
+                ours: describe_sides(&self.config.local_selectors, &self.config.remote_selectors),
+                theirs: SILENT.to_owned(),
+            },
+            kind => Cause::Notify { notify: notify::name(kind), phase },
+        }
+    }
+}
+
+fn describe_sides(local: &[crate::TrafficSelector], remote: &[crate::TrafficSelector]) -> String {
+    format!("{} to {}", selectors::describe(local), selectors::describe(remote))
+}
+
+/// The ESP of the dataplane takes no padding for traffic flow confidentiality in transport mode (section 2.7 of
+/// RFC 4303); saying so costs nothing.
+fn no_tfc_padding() -> Payload {
+    Payload::Notify(Notify::new(notify::ESP_TFC_PADDING_NOT_SUPPORTED, Vec::new()))
+}
+
+/// What we answer to a request for a child.
+pub(super) struct Answer {
+    pub(super) config: ChildConfig,
+    pub(super) pair: ChildPair,
+    pub(super) payloads: Vec<Payload>,
+    pub(super) nonce_r: Vec<u8>,
+}
+
+/// Why we refuse one.
+pub(super) struct Refusal {
+    pub(super) error: Notify,
+    pub(super) cause: Option<Cause>,
+    /// The child that was meant, as far as we can tell.
+    pub(super) child: Option<ChildId>,
+}
+
+impl Refusal {
+    pub(super) fn plain(kind: u16) -> Self {
+        Self { error: Notify::new(kind, Vec::new()), cause: None, child: None }
+    }
+}
+
+/// Negotiates a child as responder. `only` restricts the choice to the child being rekeyed. `auth_nonces` are those
+/// of IKE_SA_INIT when the request stands in IKE_AUTH.
+pub(super) fn answer(
+    core: &mut Core,
+    ends: &Ends,
+    connection: &Connection,
+    keys: &IkeKeys,
+    picked: &Picked,
+    only: Option<ChildId>,
+    auth_nonces: Option<(&[u8], &[u8])>,
+) -> Result<Answer, Refusal> {
+    let phase = if auth_nonces.is_some() { Phase::IkeAuth } else { Phase::CreateChildSa };
+    let (Some(sa), Some(their_local), Some(their_remote)) = (&picked.sa, &picked.ts_i, &picked.ts_r) else {
+        return Err(Refusal::plain(notify::INVALID_SYNTAX));
+    };
+    let asks_transport = picked.notify(notify::USE_TRANSPORT_MODE).is_some();
+    let matched = match_child(core, connection, their_remote, their_local, asks_transport, only);
+    let Some((config, local, remote)) = matched else {
+        let policy = connection.children.iter().find(|child| only.is_none_or(|only| only == child.id));
+        let ours = policy.map_or_else(
+            || "no child".to_owned(),
+            |child| describe_sides(&child.local_selectors, &child.remote_selectors),
+        );
+        return Err(Refusal {
+            error: Notify::new(notify::TS_UNACCEPTABLE, Vec::new()),
+            cause: Some(Cause::TsUnacceptable { ours, theirs: describe_sides(their_remote, their_local) }),
+            child: policy.map(|child| child.id),
+        });
+    };
+    if config.mode == Mode::Transport && !asks_transport {
+        return Err(Refusal {
+            error: Notify::new(notify::NO_PROPOSAL_CHOSEN, Vec::new()),
+            cause: Some(Cause::ModeMismatch { ours: Mode::Transport, theirs: Mode::Tunnel }),
+            child: Some(config.id),
+        });
+    }
+    let with_groups = auth_nonces.is_none();
+    let shared = picked.key_exchange.as_ref().and_then(|(number, _)| Group::from_number(*number));
+    let Some(chosen) = proposals::choose_esp(&config.proposals, sa, with_groups, shared) else {
+        return Err(Refusal {
+            error: Notify::new(notify::NO_PROPOSAL_CHOSEN, Vec::new()),
+            cause: Some(Cause::NoProposalChosen {
+                phase,
+                ours: proposals::describe(&proposals::offer_esp(&config.proposals, 0, with_groups)),
+                theirs: proposals::describe(sa),
+            }),
+            child: Some(config.id),
+        });
+    };
+    let spi_out = <[u8; 4]>::try_from(chosen.spi.as_slice()).map(u32::from_be_bytes).unwrap_or(0);
+    if spi_out == 0 {
+        return Err(Refusal::plain(notify::INVALID_SYNTAX));
+    }
+    let key_pair = key_exchange(core, &chosen.suite, picked)?;
+    let secret = match (&key_pair, &picked.key_exchange) {
+        (Some(pair), Some((_, public))) => {
+            Some(pair.agree(public).map_err(|_| Refusal::plain(notify::INVALID_SYNTAX))?)
+        }
+        _ => None,
+    };
+    let (nonce_i, nonce_r) = match auth_nonces {
+        Some((nonce_i, nonce_r)) => (nonce_i.to_vec(), nonce_r.to_vec()),
+        None => {
+            let nonce_i = picked.nonce.clone().ok_or_else(|| Refusal::plain(notify::INVALID_SYNTAX))?;
+            (nonce_i, core.random.array::<NONCE_LEN_BYTES>().to_vec())
+        }
+    };
+    let fresh: &[u8] = secret.as_ref().map_or(&[], |secret| secret.as_slice());
+    let suite = chosen.suite.suite;
+    let (keys_in, keys_out) =
+        child_keys(keys.suite.prf, &keys.derive, &[fresh, &nonce_i, &nonce_r], suite.encryption);
+    let spi_in = core.new_esp_spi(ends.id);
+    let mut payloads = Vec::new();
+    if config.mode == Mode::Transport {
+        payloads.push(Payload::Notify(Notify::new(notify::USE_TRANSPORT_MODE, Vec::new())));
+    }
+    payloads.push(no_tfc_padding());
+    payloads.push(Payload::Sa(vec![chosen.answer(Protocol::Esp, &spi_in.to_be_bytes())]));
+    if auth_nonces.is_none() {
+        payloads.push(Payload::Nonce(nonce_r.clone()));
+    }
+    if let Some(pair) = &key_pair {
+        payloads.push(Payload::KeyExchange { group: pair.group().number(), data: pair.public().to_vec() });
+    }
+    payloads.push(Payload::TsI(remote.clone()));
+    payloads.push(Payload::TsR(local.clone()));
+    let pair = ChildPair {
+        child: config.id,
+        connection: ends.connection,
+        spi_in,
+        spi_out,
+        path: ends.path,
+        udp_encapsulation: ends.nat.is_present(),
+        mode: config.mode,
+        encryption: suite.encryption,
+        esn: suite.esn,
+        local_selectors: local,
+        remote_selectors: remote,
+        keys_in,
+        keys_out,
+        lifetime: config.lifetime,
+    };
+    Ok(Answer { config, pair, payloads, nonce_r })
+}
+
+/// Our half of the key exchange of the chosen group; the peer's must be there, and of that group.
+fn key_exchange(core: &mut Core, choice: &EspChoice, picked: &Picked) -> Result<Option<KeyPair>, Refusal> {
+    let Some(group) = choice.group else { return Ok(None) };
+    match &picked.key_exchange {
+        Some((number, _)) if *number == group.number() => KeyPair::new(group, &mut core.random)
+            .map(Some)
+            .ok_or_else(|| Refusal::plain(notify::TEMPORARY_FAILURE)),
+        _ => Err(Refusal {
+            error: Notify::new(notify::INVALID_KE_PAYLOAD, group.number().to_be_bytes().to_vec()),
+            cause: None,
+            child: None,
+        }),
+    }
+}
+
+type Matched = (ChildConfig, Vec<crate::TrafficSelector>, Vec<crate::TrafficSelector>);
+
+/// The child that is meant: one whose selectors are named exactly before one that must be narrowed, in the mode asked
+/// before the other, and one that is down before one that is up.
+fn match_child(
+    core: &Core,
+    connection: &Connection,
+    local_asked: &[crate::TrafficSelector],
+    remote_asked: &[crate::TrafficSelector],
+    asks_transport: bool,
+    only: Option<ChildId>,
+) -> Option<Matched> {
+    let mut best: Option<((bool, bool, bool), Matched)> = None;
+    for config in connection.children.iter().filter(|child| only.is_none_or(|only| only == child.id)) {
+        let local = selectors::narrow(&config.local_selectors, local_asked);
+        let remote = selectors::narrow(&config.remote_selectors, remote_asked);
+        if local.is_empty() || remote.is_empty() {
+            continue;
+        }
+        let exact = selectors::all_covered(&local, &config.local_selectors)
+            && selectors::all_covered(&remote, &config.remote_selectors);
+        let same_mode = (config.mode == Mode::Transport) == asks_transport;
+        let rank = (exact, same_mode, !core.has_pair(config.id));
+        if best.as_ref().is_none_or(|(known, _)| rank > *known) {
+            best = Some((rank, (config.clone(), local, remote)));
+        }
+    }
+    best.map(|(_, matched)| matched)
+}

@@ -1,0 +1,652 @@
+//! An IKE SA whose peer is authenticated: its windows, jobs, timers and children.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::auth::ANSWER_KEPT;
+use super::child::{ChildRequest, ChildSa, ChildState};
+use super::core::{Core, Followup};
+use super::ike_rekey::{IkeRekeyRequest, TheirIkeRekey};
+use super::payloads::Picked;
+use super::sa::{Closed, Ends, Inbound, RequestDigest, Stage};
+use crate::crypto::IkeKeys;
+use crate::exchange::{Due, Receive, ReceiveWindow, Retransmission, SendWindow, after, earlier};
+use crate::wire::registry::notify;
+use crate::wire::{Delete, Exchange, Notify, Payload, WireError, decode_payloads};
+use crate::{Cause, ChildConfig, ChildId, Classified, Connection, Event, IkeSaId, OperationId, Path, Phase};
+
+/// How long we try to tell the peer that the SA is gone.
+const DELETE_PATIENCE: Duration = Duration::from_secs(30);
+/// Soft lifetimes are shortened by up to this much, so that both ends rarely rekey at once.
+const REKEY_JITTER_PERCENT: u32 = 10;
+/// The IKE SA ends this long after its rekey was due, if no rekey succeeds.
+const IKE_GRACE: Duration = Duration::from_secs(600);
+/// When duplicates are looked for, and when they are ended though the peer should have done it.
+pub(super) const DUPLICATE_CHECK: Duration = Duration::from_secs(10);
+pub(super) const DUPLICATE_FORCED: Duration = Duration::from_secs(40);
+/// Jobs waiting in one IKE SA.
+const MAX_QUEUE: usize = 4096;
+
+/// Something to begin when the window is free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Job {
+    CreateChild(ChildId),
+    RekeyChild(u32),
+    RekeyIke,
+    DeleteChild(u32),
+    DeleteIke,
+    Probe,
+}
+
+/// What our outstanding request is about.
+pub(crate) enum Request {
+    Child(Box<ChildRequest>),
+    RekeyIke(Box<IkeRekeyRequest>),
+    DeleteChild(u32),
+    DeleteIke,
+    Probe,
+}
+
+/// Whether the SA serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    Active,
+    /// A rekey put another SA in its place; it only waits for its DELETE.
+    Replaced,
+    /// Our DELETE is queued or out.
+    Deleting(Cause),
+}
+
+/// A response that waits for the dataplane.
+pub(super) struct Held {
+    pub(super) exchange: Exchange,
+    pub(super) path: Path,
+    /// Payloads before the child's: identity and AUTH in IKE_AUTH.
+    pub(super) before: Vec<Payload>,
+    /// What is answered if the dataplane refuses.
+    pub(super) refusal: u16,
+    /// The pair being rekeyed.
+    pub(super) rekeys: Option<u32>,
+    /// The answer also brings the IKE SA up.
+    pub(super) first: bool,
+}
+
+/// An install that the dataplane has not answered.
+pub(super) enum Installing {
+    /// We respond: the pair, the rest of the answer, and the lower nonce.
+    Answer { held: Box<Held>, spi_in: u32, payloads: Vec<Payload> },
+    /// We asked: the pair is installed after the peer's answer.
+    Asked { spi_in: u32 },
+}
+
+/// See the module's documentation.
+pub(crate) struct Established {
+    pub(crate) config: Arc<Connection>,
+    pub(super) keys: IkeKeys,
+    pub(crate) lowest_nonce: Vec<u8>,
+    pub(super) send: SendWindow<Request>,
+    receive: ReceiveWindow,
+    /// Fingerprint of the request accepted last.
+    last_request: Option<RequestDigest>,
+    pub(super) queue: VecDeque<(Instant, Job)>,
+    pub(crate) children: BTreeMap<u32, ChildSa>,
+    pub(super) installing: BTreeMap<OperationId, Installing>,
+    pub(crate) established_at: Instant,
+    pub(super) heard_at: Instant,
+    sent_at: Instant,
+    pub(crate) rekey_at: Instant,
+    pub(crate) expires_at: Instant,
+    pub(crate) duplicate_check_at: Option<Instant>,
+    pub(crate) life: Life,
+    /// The initiator said that it has no other SA with us.
+    pub(super) initial_contact: bool,
+    /// The peer's rekey of this SA that we answered.
+    pub(super) theirs: Option<TheirIkeRekey>,
+}
+
+impl Established {
+    /// `windows` are the next ids to send and to receive.
+    pub(super) fn new(
+        core: &mut Core,
+        now: Instant,
+        config: Arc<Connection>,
+        keys: IkeKeys,
+        lowest_nonce: Vec<u8>,
+        windows: (u32, u32),
+    ) -> Self {
+        let rekey_at = after(now, core.random.shortened(config.lifetime, REKEY_JITTER_PERCENT));
+        let expires_at = after(after(now, config.lifetime), IKE_GRACE);
+        Self {
+            config,
+            keys,
+            lowest_nonce,
+            send: SendWindow::new(windows.0),
+            receive: ReceiveWindow::new(windows.1),
+            last_request: None,
+            queue: VecDeque::new(),
+            children: BTreeMap::new(),
+            installing: BTreeMap::new(),
+            established_at: now,
+            heard_at: now,
+            sent_at: now,
+            rekey_at,
+            expires_at,
+            duplicate_check_at: None,
+            life: Life::Active,
+            initial_contact: false,
+            theirs: None,
+        }
+    }
+
+    pub(crate) fn suite(&self) -> String {
+        self.keys.suite.to_string()
+    }
+
+    pub(crate) fn is_active(&self) -> bool {
+        self.life == Life::Active
+    }
+
+    pub(crate) fn is_rekeying(&self) -> bool {
+        matches!(self.send.task(), Some(Request::RekeyIke(_)))
+    }
+
+    /// Takes in a message; its header's SPIs are this SA's.
+    pub(super) fn handle(
+        mut self: Box<Self>,
+        ends: &mut Ends,
+        core: &mut Core,
+        now: Instant,
+        inbound: &Inbound<'_>,
+    ) -> (Stage, Classified) {
+        let header = inbound.message.header;
+        let dropped = |stage: Box<Self>, why| (Stage::Established(stage), Classified::Dropped(why));
+        let Some(encrypted) = inbound.message.encrypted() else { return dropped(self, "unprotected") };
+        if header.response {
+            if !self.send.awaits(header.message_id) {
+                return dropped(self, "unexpected_response");
+            }
+        } else {
+            match self.receive.classify(header.message_id) {
+                Receive::New if self.receive.is_pending() => return dropped(self, "request_pending"),
+                Receive::New => {}
+                Receive::Repeated(answer) => {
+                    if self.last_request != Some(RequestDigest::new(inbound.bytes)) {
+                        return dropped(self, "outside_window");
+                    }
+                    core.transmit(inbound.path, answer);
+                    core.count("responses_repeated");
+                    return (Stage::Established(self), Classified::Ike);
+                }
+                Receive::Pending => return dropped(self, "request_pending"),
+                Receive::Outside => return dropped(self, "outside_window"),
+            }
+        }
+        let Ok(plain) = self.keys.opening.open(inbound.bytes, encrypted) else {
+            return dropped(self, "integrity");
+        };
+        self.heard_at = now;
+        let payloads = decode_payloads(encrypted.first, &plain);
+        if header.response {
+            let Some(request) = self.send.answered() else { return dropped(self, "unexpected_response") };
+            let stage = match payloads.ok().and_then(|found| Picked::new(found).ok()) {
+                Some(picked) => self.handle_response(ends, core, now, request, picked),
+                None => self.broken(ends, core, now, header.exchange),
+            };
+            return (stage, Classified::Ike);
+        }
+        if header.exchange == Exchange::IkeAuth || matches!(header.exchange, Exchange::Other(_)) {
+            return dropped(self, "unexpected_exchange");
+        }
+        self.accept_request(inbound);
+        if inbound.path != ends.path && (ends.nat.remote || inbound.path.remote.ip() == ends.path.remote.ip())
+        {
+            // An authentic, new message: the peer's address as its NAT shows it now (section 2.23).
+            ends.path = inbound.path;
+        }
+        let stage = match payloads {
+            Ok(found) => match Picked::new(found) {
+                Ok(picked) => self.handle_request(ends, core, now, inbound, picked),
+                Err(_) => self.refuse_malformed(ends, core, now, inbound),
+            },
+            Err(WireError::UnknownCritical(kind)) => {
+                let error = Notify::new(notify::UNSUPPORTED_CRITICAL_PAYLOAD, vec![kind]);
+                self.respond(ends, core, now, header.exchange, inbound.path, &[Payload::Notify(error)]);
+                Stage::Established(self)
+            }
+            Err(_) => self.refuse_malformed(ends, core, now, inbound),
+        };
+        (settle(stage, ends, core, now), Classified::Ike)
+    }
+
+    fn handle_request(
+        mut self: Box<Self>,
+        ends: &mut Ends,
+        core: &mut Core,
+        now: Instant,
+        inbound: &Inbound<'_>,
+        picked: Picked,
+    ) -> Stage {
+        match inbound.message.header.exchange {
+            Exchange::CreateChildSa => {
+                self.handle_create_child(ends, core, now, inbound.path, picked);
+                Stage::Established(self)
+            }
+            _ => self.handle_informational(ends, core, now, inbound, &picked),
+        }
+    }
+
+    fn handle_response(
+        mut self: Box<Self>,
+        ends: &mut Ends,
+        core: &mut Core,
+        now: Instant,
+        request: Request,
+        picked: Picked,
+    ) -> Stage {
+        let stage = match request {
+            Request::Child(request) => {
+                self.child_answered(ends, core, now, *request, &picked);
+                Stage::Established(self)
+            }
+            Request::RekeyIke(request) => {
+                self.ike_rekey_answered(ends, core, now, *request, &picked);
+                Stage::Established(self)
+            }
+            Request::DeleteChild(spi_in) => {
+                self.child_deleted(ends, core, spi_in, Cause::Requested);
+                Stage::Established(self)
+            }
+            Request::DeleteIke => {
+                let cause = match std::mem::replace(&mut self.life, Life::Replaced) {
+                    Life::Deleting(cause) => Some(cause),
+                    _ => None,
+                };
+                self.close(ends, core, now, cause)
+            }
+            Request::Probe => Stage::Established(self),
+        };
+        settle(stage, ends, core, now)
+    }
+
+    /// An authentic answer that breaks the protocol: the two ends no longer agree on what is there.
+    fn broken(
+        mut self: Box<Self>,
+        ends: &mut Ends,
+        core: &mut Core,
+        now: Instant,
+        exchange: Exchange,
+    ) -> Stage {
+        let phase =
+            if exchange == Exchange::CreateChildSa { Phase::CreateChildSa } else { Phase::Informational };
+        let cause = Cause::Protocol { phase, detail: "malformed payloads".to_owned() };
+        self.begin_delete(ends, core, now, cause);
+        settle(Stage::Established(self), ends, core, now)
+    }
+
+    /// Section 2.21.3: INVALID_SYNTAX is fatal for the IKE SA.
+    fn refuse_malformed(
+        mut self: Box<Self>,
+        ends: &mut Ends,
+        core: &mut Core,
+        now: Instant,
+        inbound: &Inbound<'_>,
+    ) -> Stage {
+        let exchange = inbound.message.header.exchange;
+        let error = Notify::new(notify::INVALID_SYNTAX, Vec::new());
+        let answer = self.respond(ends, core, now, exchange, inbound.path, &[Payload::Notify(error)]);
+        let cause = Cause::Protocol {
+            phase: Phase::Informational,
+            detail: "malformed payloads in a request".to_owned(),
+        };
+        self.end_answering(ends, core, now, inbound.bytes, answer, Some(cause))
+    }
+
+    pub(super) fn accept_request(&mut self, inbound: &Inbound<'_>) {
+        self.receive.accept();
+        self.last_request = Some(RequestDigest::new(inbound.bytes));
+    }
+
+    /// Answers the request accepted last, and keeps the answer.
+    pub(super) fn respond(
+        &mut self,
+        ends: &Ends,
+        core: &mut Core,
+        now: Instant,
+        exchange: Exchange,
+        path: Path,
+        payloads: &[Payload],
+    ) -> Vec<u8> {
+        let header = ends.header(exchange, true, self.receive.last_id());
+        // A counter of 2^64 messages does not run out.
+        let Ok(bytes) = self.keys.sealing.seal(header, payloads, &mut core.random) else { return Vec::new() };
+        core.transmit(path, &bytes);
+        self.sent_at = now;
+        self.receive.respond(bytes.clone());
+        bytes
+    }
+
+    fn request(
+        &mut self,
+        ends: &Ends,
+        core: &mut Core,
+        now: Instant,
+        payloads: &[Payload],
+        request: Request,
+    ) {
+        let exchange = match &request {
+            Request::Child(_) | Request::RekeyIke(_) => Exchange::CreateChildSa,
+            Request::DeleteChild(_) | Request::DeleteIke | Request::Probe => Exchange::Informational,
+        };
+        let header = ends.header(exchange, false, self.send.next_id());
+        let Ok(bytes) = self.keys.sealing.seal(header, payloads, &mut core.random) else { return };
+        core.transmit(ends.path, &bytes);
+        self.sent_at = now;
+        let retransmission = Retransmission::new(bytes, now, &core.limits, &mut core.random);
+        self.send.sent(retransmission, request);
+    }
+
+    /// Queues a job unless it waits already.
+    pub(crate) fn enqueue(&mut self, not_before: Instant, job: Job) {
+        if self.queue.len() < MAX_QUEUE && !self.queue.iter().any(|(_, queued)| *queued == job) {
+            self.queue.push_back((not_before, job));
+        }
+    }
+
+    /// Queues a job again after TEMPORARY_FAILURE (section 2.25).
+    pub(super) fn retry(&mut self, core: &mut Core, now: Instant, job: Job) {
+        let wait = core.random.shortened(Duration::from_secs(7), 70);
+        core.count("temporary_failures");
+        self.enqueue(after(now, wait), job);
+    }
+
+    /// Begins waiting jobs while the window is free.
+    pub(crate) fn pump(&mut self, ends: &Ends, core: &mut Core, now: Instant) {
+        while self.send.is_idle() {
+            let due = self.queue.iter().position(|(not_before, _)| *not_before <= now);
+            let Some((_, job)) = due.and_then(|index| self.queue.remove(index)) else { return };
+            self.begin(ends, core, now, job);
+        }
+    }
+
+    fn begin(&mut self, ends: &Ends, core: &mut Core, now: Instant, job: Job) {
+        match (job, &self.life) {
+            (Job::DeleteIke, _) => {
+                self.request(ends, core, now, &[Payload::Delete(Delete::IkeSa)], Request::DeleteIke);
+            }
+            (_, Life::Deleting(_)) => {}
+            (Job::DeleteChild(spi_in), _) => {
+                let payloads = [Payload::Delete(Delete::Esp(vec![spi_in]))];
+                self.request(ends, core, now, &payloads, Request::DeleteChild(spi_in));
+            }
+            (Job::Probe, _) => self.request(ends, core, now, &[], Request::Probe),
+            (_, Life::Replaced) => {}
+            (Job::CreateChild(id), Life::Active) => {
+                let config = self.config.children.iter().find(|child| child.id == id).cloned();
+                let Some(config) = config.filter(|_| !core.has_pair(id)) else { return };
+                let request = ChildRequest::further(core, ends, config, None);
+                self.ask_child(ends, core, now, request);
+            }
+            (Job::RekeyChild(spi_in), Life::Active) => {
+                let Some(config) = self.rekeyable(spi_in) else { return };
+                let request = ChildRequest::further(core, ends, config, Some(spi_in));
+                self.ask_child(ends, core, now, request);
+            }
+            (Job::RekeyIke, Life::Active) => {
+                if !self.installing.is_empty() {
+                    self.retry(core, now, Job::RekeyIke);
+                    return;
+                }
+                if let Some((request, payloads)) = IkeRekeyRequest::new(core, &self.config, None) {
+                    self.request(ends, core, now, &payloads, Request::RekeyIke(Box::new(request)));
+                }
+            }
+        }
+    }
+
+    /// The configuration under which a pair is to be rekeyed: the child's of today.
+    fn rekeyable(&self, spi_in: u32) -> Option<ChildConfig> {
+        let child = self.children.get(&spi_in).filter(|child| child.is_current())?;
+        self.config.children.iter().find(|config| config.id == child.id()).cloned()
+    }
+
+    pub(super) fn ask_child(&mut self, ends: &Ends, core: &mut Core, now: Instant, request: ChildRequest) {
+        let payloads = request.payloads();
+        self.request(ends, core, now, &payloads, Request::Child(Box::new(request)));
+    }
+
+    pub(super) fn ask_ike_rekey(
+        &mut self,
+        ends: &Ends,
+        core: &mut Core,
+        now: Instant,
+        request: IkeRekeyRequest,
+        payloads: &[Payload],
+    ) {
+        self.request(ends, core, now, payloads, Request::RekeyIke(Box::new(request)));
+    }
+
+    /// A child is waiting, asked for, or being installed here.
+    pub(crate) fn is_working_on(&self, id: ChildId) -> bool {
+        self.queue.iter().any(|(_, job)| *job == Job::CreateChild(id))
+            || matches!(self.send.task(), Some(Request::Child(request)) if request.config.id == id)
+            || self.children.values().any(|child| child.id() == id && child.state == ChildState::Installing)
+    }
+
+    /// Deletes the IKE SA: children go at once, and the peer is told.
+    pub(crate) fn begin_delete(&mut self, ends: &Ends, core: &mut Core, now: Instant, cause: Cause) {
+        if matches!(self.life, Life::Deleting(_)) {
+            return;
+        }
+        let linger = core.limits.linger;
+        self.drop_children(ends, core, &cause, linger);
+        self.life = Life::Deleting(cause);
+        self.queue.clear();
+        self.enqueue(now, Job::DeleteIke);
+        self.expires_at = self.expires_at.min(after(now, DELETE_PATIENCE));
+        self.pump(ends, core, now);
+    }
+
+    fn drop_children(&mut self, ends: &Ends, core: &mut Core, cause: &Cause, linger: Duration) {
+        for (operation, installing) in std::mem::take(&mut self.installing) {
+            core.operations.remove(&operation);
+            // Until the dataplane's answer the pair is no child's; it may be there all the same.
+            let (Installing::Answer { spi_in, .. } | Installing::Asked { spi_in }) = installing;
+            core.esp.remove(&spi_in);
+        }
+        for (spi_in, child) in std::mem::take(&mut self.children) {
+            let id = child.id();
+            if core.pair_down(id, spi_in, None, linger) && child.state != ChildState::Installing {
+                core.child_down(ends.connection, id, cause.clone());
+            }
+        }
+        if let Some(Request::Child(request)) = self.send.task() {
+            core.esp.remove(&request.spi_in);
+        }
+    }
+
+    /// Ends the SA without a word.
+    pub(crate) fn close(
+        mut self: Box<Self>,
+        ends: &Ends,
+        core: &mut Core,
+        now: Instant,
+        cause: Option<Cause>,
+    ) -> Stage {
+        self.discard(ends, core, cause.clone());
+        Closed::now(now, cause)
+    }
+
+    fn discard(&mut self, ends: &Ends, core: &mut Core, cause: Option<Cause>) {
+        let linger = core.limits.linger;
+        self.drop_children(ends, core, &cause.unwrap_or(Cause::Requested), linger);
+    }
+
+    /// Ends the SA; the request that ended it gets the same answer for a while.
+    pub(super) fn end_answering(
+        mut self: Box<Self>,
+        ends: &Ends,
+        core: &mut Core,
+        now: Instant,
+        request: &[u8],
+        answer: Vec<u8>,
+        cause: Option<Cause>,
+    ) -> Stage {
+        self.discard(ends, core, cause.clone());
+        Closed::answering(request, answer, after(now, ANSWER_KEPT), cause)
+    }
+
+    /// The peer has shown since the SA came up that it has it too.
+    pub(crate) fn was_heard(&self) -> bool {
+        self.heard_at > self.established_at
+    }
+
+    /// A sign of life that did not come by IKE.
+    pub(crate) fn heard(&mut self, now: Instant) {
+        self.heard_at = now;
+    }
+
+    pub(super) fn handle_timeout(
+        mut self: Box<Self>,
+        ends: &mut Ends,
+        core: &mut Core,
+        now: Instant,
+    ) -> Stage {
+        let tries = core.limits.retransmit_tries;
+        let is_probe = matches!(self.send.task(), Some(Request::Probe));
+        match self.send.retransmission().map(|retransmission| retransmission.poll(now, tries)) {
+            None | Some(Due::Nothing) => {}
+            // Traffic came while the probe went unanswered: the peer lives, its answer was lost.
+            Some(Due::Send(bytes)) => {
+                core.transmit(ends.path, bytes);
+                core.count("retransmissions");
+            }
+            Some(Due::GiveUp { .. }) => {
+                if is_probe {
+                    core.count("peers_dead");
+                }
+                let silent = now.saturating_duration_since(self.heard_at);
+                let cause = match &self.life {
+                    Life::Active => Some(Cause::PeerDead { silent_secs: silent.as_secs() }),
+                    Life::Replaced => None,
+                    Life::Deleting(cause) => Some(cause.clone()),
+                };
+                return self.close(ends, core, now, cause);
+            }
+        }
+        if now >= self.expires_at {
+            match self.life.clone() {
+                Life::Active => self.begin_delete(ends, core, now, Cause::Expired),
+                Life::Replaced => return self.close(ends, core, now, None),
+                Life::Deleting(cause) => return self.close(ends, core, now, Some(cause)),
+            }
+        }
+        if self.life == Life::Active && now >= self.rekey_at {
+            self.rekey_at = self.expires_at;
+            self.enqueue(now, Job::RekeyIke);
+        }
+        self.check_children(ends, core, now);
+        if self.probe_due().is_some_and(|at| now >= at) {
+            self.enqueue(now, Job::Probe);
+            self.pump(ends, core, now);
+        }
+        if self.keepalive_at(ends, core.limits.keepalive).is_some_and(|at| now >= at) {
+            self.sent_at = now;
+            core.outputs.push_back(crate::Output::Transmit { path: ends.path, bytes: vec![0xff] });
+        }
+        if self.duplicate_check_at.is_some_and(|at| now >= at) {
+            self.duplicate_check_at = None;
+            core.followups.push_back(Followup::Established(ends.id));
+        }
+        self.pump(ends, core, now);
+        Stage::Established(self)
+    }
+
+    /// Asks for a sign of life only when nothing is asked already (section 2.4).
+    fn probe_due(&self) -> Option<Instant> {
+        let dpd = self.config.dpd?;
+        (self.send.is_idle() && self.life == Life::Active).then(|| after(self.heard_at, dpd.interval))
+    }
+
+    fn keepalive_at(&self, ends: &Ends, interval: Duration) -> Option<Instant> {
+        (ends.nat.local && self.life == Life::Active).then(|| after(self.sent_at, interval))
+    }
+
+    pub(super) fn deadline(&self, ends: &Ends) -> Option<Instant> {
+        let mut deadline = earlier(self.send.deadline(), Some(self.expires_at));
+        deadline = earlier(deadline, self.duplicate_check_at);
+        if self.life == Life::Active {
+            deadline = earlier(deadline, Some(self.rekey_at));
+        }
+        if self.send.is_idle() {
+            deadline = earlier(deadline, self.queue.iter().map(|(not_before, _)| *not_before).min());
+        }
+        deadline = earlier(deadline, self.probe_due());
+        deadline = earlier(deadline, self.keepalive_at(ends, Duration::from_secs(20)));
+        for child in self.children.values() {
+            deadline = earlier(deadline, child.duplicate_check_at);
+            if child.state == ChildState::Installed {
+                deadline = earlier(deadline, Some(child.hard_at));
+                if child.is_current() && self.life == Life::Active {
+                    deadline = earlier(deadline, Some(child.soft_at));
+                }
+            }
+        }
+        deadline
+    }
+
+    /// The successor takes over children and the jobs about them.
+    pub(crate) fn hand_over(&mut self) -> (BTreeMap<u32, ChildSa>, Vec<(Instant, Job)>) {
+        let about_children =
+            |job: &Job| matches!(job, Job::CreateChild(_) | Job::RekeyChild(_) | Job::DeleteChild(_));
+        let queue = std::mem::take(&mut self.queue);
+        let (moved, kept): (Vec<_>, Vec<_>) = queue.into_iter().partition(|(_, job)| about_children(job));
+        self.queue = kept.into();
+        (std::mem::take(&mut self.children), moved)
+    }
+
+    pub(crate) fn take_over(&mut self, children: BTreeMap<u32, ChildSa>, jobs: Vec<(Instant, Job)>) {
+        self.children.extend(children);
+        for (not_before, job) in jobs {
+            self.enqueue(not_before, job);
+        }
+    }
+
+    /// Waits for a delete that another side owes; gone by itself if it does not come.
+    pub(crate) fn abandon(&mut self, now: Instant) {
+        self.life = Life::Replaced;
+        self.queue.clear();
+        self.expires_at = self.expires_at.min(after(now, DELETE_PATIENCE));
+    }
+
+    /// Follows a configuration whose keys and algorithms are those of this SA.
+    pub(crate) fn reconfigure(&mut self, config: Arc<Connection>) {
+        for child in self.children.values_mut() {
+            if let Some(changed) = config.children.iter().find(|changed| changed.id == child.id()) {
+                child.config.start = changed.start;
+            }
+        }
+        self.rekey_at = self.rekey_at.min(after(self.established_at, config.lifetime));
+        self.config = config;
+    }
+
+    pub(crate) fn successor(&self) -> Option<IkeSaId> {
+        self.theirs.as_ref().map(|theirs| theirs.successor)
+    }
+
+    pub(super) fn ike_up(&self, ends: &Ends, core: &mut Core) {
+        core.event(Event::IkeUp { connection: ends.connection, ike_sa: ends.id });
+        if self.initial_contact {
+            core.followups.push_back(Followup::ForgetOlder { survivor: ends.id });
+        }
+        core.followups.push_back(Followup::Established(ends.id));
+    }
+}
+
+/// After a step: begins what can begin now.
+fn settle(mut stage: Stage, ends: &Ends, core: &mut Core, now: Instant) -> Stage {
+    if let Stage::Established(established) = &mut stage {
+        established.pump(ends, core, now);
+    }
+    stage
+}

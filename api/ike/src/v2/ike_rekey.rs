@@ -1,0 +1,240 @@
+//! Rekeying of the IKE SA itself (RFC 7296 sections 1.3.2, 2.8.2 and 2.18).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::collision::{Verdict, lowest, resolve};
+use super::core::{Core, Followup};
+use super::established::{Established, Job, Life, Request};
+use super::init::{NONCE_LEN_BYTES, sole};
+use super::payloads::Picked;
+use super::proposals;
+use super::sa::{Ends, IkeSa, Stage};
+use crate::crypto::{IkeKeys, KeyPair, Spis};
+use crate::exchange::after;
+use crate::wire::registry::notify;
+use crate::wire::{Exchange, Notify, Payload, Protocol};
+use crate::{Connection, Group, IkeSaId, Path};
+
+/// A replaced SA whose DELETE the peer owes is deleted by us after this long.
+const REPLACED_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Our request.
+pub(crate) struct IkeRekeyRequest {
+    /// Id of the SA to be.
+    id: IkeSaId,
+    spi: u64,
+    nonce: Vec<u8>,
+    key_pair: KeyPair,
+    group_changed: bool,
+}
+
+/// The peer's rekey that we answered.
+pub(crate) struct TheirIkeRekey {
+    pub(crate) successor: IkeSaId,
+    pub(crate) lowest_nonce: Vec<u8>,
+}
+
+impl IkeRekeyRequest {
+    /// A new request and its payloads; `group` is the one that the peer wants, if it said so.
+    pub(super) fn new(
+        core: &mut Core,
+        config: &Connection,
+        group: Option<Group>,
+    ) -> Option<(Self, Vec<Payload>)> {
+        let first = config.proposals.iter().find_map(|proposal| proposal.groups.first().copied());
+        let key_pair = KeyPair::new(group.or(first)?, &mut core.random)?;
+        let id = core.new_ike_sa_id();
+        let spi = core.new_ike_spi(id);
+        let nonce = core.random.array::<NONCE_LEN_BYTES>().to_vec();
+        let payloads = vec![
+            Payload::Sa(proposals::offer_ike(&config.proposals, &spi.to_be_bytes())),
+            Payload::Nonce(nonce.clone()),
+            Payload::KeyExchange { group: key_pair.group().number(), data: key_pair.public().to_vec() },
+        ];
+        Some((Self { id, spi, nonce, key_pair, group_changed: group.is_some() }, payloads))
+    }
+}
+
+impl Established {
+    /// The peer wants to rekey the IKE SA.
+    pub(super) fn handle_ike_rekey(
+        &mut self,
+        ends: &Ends,
+        core: &mut Core,
+        now: Instant,
+        path: Path,
+        picked: &Picked,
+    ) {
+        let payloads = match self.answer_ike_rekey(ends, core, now, picked) {
+            Ok(payloads) => payloads,
+            Err(error) => {
+                core.count("ike_rekeys_refused");
+                vec![Payload::Notify(error)]
+            }
+        };
+        self.respond(ends, core, now, Exchange::CreateChildSa, path, &payloads);
+    }
+
+    fn answer_ike_rekey(
+        &mut self,
+        ends: &Ends,
+        core: &mut Core,
+        now: Instant,
+        picked: &Picked,
+    ) -> Result<Vec<Payload>, Notify> {
+        let error = |kind| Notify::new(kind, Vec::new());
+        // Section 2.25.2: not while children are being made, rekeyed or ended, nor a second time.
+        let busy = matches!(self.send.task(), Some(Request::Child(_) | Request::DeleteChild(_)));
+        if self.life != Life::Active || self.theirs.is_some() || busy || !self.installing.is_empty() {
+            return Err(error(notify::TEMPORARY_FAILURE));
+        }
+        let (Some(sa), Some(nonce_i), Some((number, public))) =
+            (&picked.sa, &picked.nonce, &picked.key_exchange)
+        else {
+            return Err(error(notify::INVALID_SYNTAX));
+        };
+        let shared = Group::from_number(*number);
+        let chosen = proposals::choose_ike(&self.config.proposals, sa, 8, shared)
+            .ok_or_else(|| error(notify::NO_PROPOSAL_CHOSEN))?;
+        let group = chosen.suite.group;
+        if group.number() != *number {
+            return Err(Notify::new(notify::INVALID_KE_PAYLOAD, group.number().to_be_bytes().to_vec()));
+        }
+        let spi_i = <[u8; 8]>::try_from(chosen.spi.as_slice()).map(u64::from_be_bytes).unwrap_or(0);
+        if spi_i == 0 {
+            return Err(error(notify::INVALID_SYNTAX));
+        }
+        let key_pair =
+            KeyPair::new(group, &mut core.random).ok_or_else(|| error(notify::TEMPORARY_FAILURE))?;
+        let secret = key_pair.agree(public).map_err(|_| error(notify::INVALID_SYNTAX))?;
+        let nonce_r = core.random.array::<NONCE_LEN_BYTES>().to_vec();
+        let id = core.new_ike_sa_id();
+        let spis = Spis { initiator: spi_i, responder: core.new_ike_spi(id) };
+        let keys = self.keys.successor(chosen.suite, false, &secret, (nonce_i, &nonce_r), spis);
+        let lowest_nonce = lowest(nonce_i, &nonce_r);
+        let new_ends = ends.successor(id, false, spis);
+        let born = self.successor_sa(core, now, new_ends, keys, lowest_nonce.clone());
+        core.born.push(born);
+        self.theirs = Some(TheirIkeRekey { successor: id, lowest_nonce });
+        if self.is_rekeying() {
+            // Both at once: our own answer decides.
+            core.count("ike_rekey_collisions");
+        } else {
+            self.replaced(core, now, ends, id);
+        }
+        Ok(vec![
+            Payload::Sa(vec![chosen.answer(Protocol::Ike, &spis.responder.to_be_bytes())]),
+            Payload::Nonce(nonce_r),
+            Payload::KeyExchange { group: group.number(), data: key_pair.public().to_vec() },
+        ])
+    }
+
+    /// The answer to our own rekey.
+    pub(super) fn ike_rekey_answered(
+        &mut self,
+        ends: &Ends,
+        core: &mut Core,
+        now: Instant,
+        request: IkeRekeyRequest,
+        picked: &Picked,
+    ) {
+        match self.finish_ike_rekey(&request, picked) {
+            Ok((keys, spis, lowest_nonce)) => {
+                let theirs = self
+                    .theirs
+                    .as_ref()
+                    .map(|theirs| (theirs.successor, resolve(&lowest_nonce, &theirs.lowest_nonce)));
+                let new_ends = ends.successor(request.id, true, spis);
+                let mut born = self.successor_sa(core, now, new_ends, keys, lowest_nonce);
+                match theirs {
+                    Some((successor, Verdict::KeepTheirs)) => {
+                        // Ours is redundant: made only to be deleted.
+                        core.count("ike_rekey_collisions_lost");
+                        if let Some((ends, redundant)) = born.established_mut() {
+                            redundant.abandon(now);
+                            redundant.enqueue(now, Job::DeleteIke);
+                            redundant.pump(ends, core, now);
+                        }
+                        self.replaced(core, now, ends, successor);
+                    }
+                    other => {
+                        if let Some((loser, _)) = other {
+                            core.followups.push_back(Followup::Abandon(loser));
+                        }
+                        self.replaced(core, now, ends, request.id);
+                        self.enqueue(now, Job::DeleteIke);
+                    }
+                }
+                core.born.push(born);
+            }
+            Err(error) => {
+                core.by_spi.remove(&request.spi);
+                // The peer's own rekey stands, if it made one.
+                if let Some(successor) = self.successor() {
+                    self.replaced(core, now, ends, successor);
+                    return;
+                }
+                let wanted = error.filter(|error| error.kind == notify::INVALID_KE_PAYLOAD);
+                let group = wanted
+                    .and_then(|error| <[u8; 2]>::try_from(error.data.as_slice()).ok())
+                    .and_then(|number| Group::from_number(u16::from_be_bytes(number)))
+                    .filter(|group| {
+                        !request.group_changed
+                            && self.config.proposals.iter().any(|proposal| proposal.groups.contains(group))
+                    });
+                let again = group.and_then(|group| IkeRekeyRequest::new(core, &self.config, Some(group)));
+                match again {
+                    Some((request, payloads)) => self.ask_ike_rekey(ends, core, now, request, &payloads),
+                    None => self.retry(core, now, Job::RekeyIke),
+                }
+            }
+        }
+    }
+
+    fn finish_ike_rekey<'a>(
+        &self,
+        request: &IkeRekeyRequest,
+        picked: &'a Picked,
+    ) -> Result<(IkeKeys, Spis, Vec<u8>), Option<&'a Notify>> {
+        let (Some(sa), Some(nonce_r), Some((number, public))) =
+            (&picked.sa, &picked.nonce, &picked.key_exchange)
+        else {
+            return Err(picked.error());
+        };
+        let ours = request.key_pair.group();
+        let chosen = sole(sa)
+            .and_then(|sa| proposals::choose_ike(&self.config.proposals, sa, 8, Some(ours)))
+            .filter(|chosen| chosen.suite.group == ours && ours.number() == *number)
+            .ok_or(None)?;
+        let responder =
+            <[u8; 8]>::try_from(chosen.spi.as_slice()).map(u64::from_be_bytes).map_err(|_| None)?;
+        let secret = request.key_pair.agree(public).map_err(|_| None)?;
+        let spis = Spis { initiator: request.spi, responder };
+        let keys = self.keys.successor(chosen.suite, true, &secret, (&request.nonce, nonce_r), spis);
+        Ok((keys, spis, lowest(&request.nonce, nonce_r)))
+    }
+
+    /// The SA that a rekey of this one makes.
+    fn successor_sa(
+        &self,
+        core: &mut Core,
+        now: Instant,
+        ends: Ends,
+        keys: IkeKeys,
+        lowest_nonce: Vec<u8>,
+    ) -> IkeSa {
+        let established = Self::new(core, now, Arc::clone(&self.config), keys, lowest_nonce, (0, 0));
+        IkeSa { ends, created_at: now, init_digest: None, stage: Stage::Established(Box::new(established)) }
+    }
+
+    /// Another SA takes this one's place.
+    fn replaced(&mut self, core: &mut Core, now: Instant, ends: &Ends, by: IkeSaId) {
+        if self.life != Life::Active {
+            return;
+        }
+        self.life = Life::Replaced;
+        self.expires_at = self.expires_at.min(after(now, REPLACED_PATIENCE));
+        core.followups.push_back(Followup::MoveChildren { from: ends.id, to: by });
+    }
+}

@@ -1,0 +1,101 @@
+//! INFORMATIONAL requests: deletes, errors and signs of life (RFC 7296 section 1.4).
+
+use std::time::Instant;
+
+use super::auth::ANSWER_KEPT;
+use super::core::{Core, Followup};
+use super::established::{Established, Job, Life, Request};
+use super::payloads::Picked;
+use super::sa::{Ends, Inbound, Stage};
+use crate::exchange::after;
+use crate::wire::registry::notify;
+use crate::wire::{Delete, Exchange, Payload};
+use crate::{Cause, Event};
+
+impl Established {
+    pub(super) fn handle_informational(
+        mut self: Box<Self>,
+        ends: &mut Ends,
+        core: &mut Core,
+        now: Instant,
+        inbound: &Inbound<'_>,
+        picked: &Picked,
+    ) -> Stage {
+        if picked.deletes.contains(&Delete::IkeSa) {
+            return self.deleted_by_peer(ends, core, now, inbound);
+        }
+        // Section 2.21.2: the initiator found our AUTH wanting after we had found its good.
+        if let Some(error) = picked.notify(notify::AUTHENTICATION_FAILED) {
+            let cause = Cause::AuthenticationFailed {
+                side: "the peer refused us",
+                detail: format!("it sent {} after our proof", notify::name(error.kind)),
+            };
+            let answer = self.respond(ends, core, now, Exchange::Informational, inbound.path, &[]);
+            return self.end_answering(ends, core, now, inbound.bytes, answer, Some(cause));
+        }
+        let mut ours = Vec::new();
+        for delete in &picked.deletes {
+            let Delete::Esp(spis) = delete else { continue };
+            for spi_out in spis {
+                ours.extend(self.pair_deleted_by_peer(ends, core, now, *spi_out));
+            }
+        }
+        let payloads: Vec<Payload> =
+            if ours.is_empty() { Vec::new() } else { vec![Payload::Delete(Delete::Esp(ours))] };
+        self.respond(ends, core, now, Exchange::Informational, inbound.path, &payloads);
+        Stage::Established(self)
+    }
+
+    /// Ends the pair whose outbound SPI the peer named; gives our half, to be named in the answer. When both delete
+    /// the same pair at once, neither names it again (section 1.4.1).
+    fn pair_deleted_by_peer(
+        &mut self,
+        ends: &Ends,
+        core: &mut Core,
+        now: Instant,
+        spi_out: u32,
+    ) -> Option<u32> {
+        let child = self.children.values().find(|child| child.spi_out == spi_out)?;
+        let (spi_in, id, replaced_by) = (child.spi_in, child.id(), child.replaced_by);
+        let ours_is_out =
+            matches!(self.send.task(), Some(Request::DeleteChild(deleting)) if *deleting == spi_in);
+        self.queue.retain(|(_, job)| *job != Job::DeleteChild(spi_in) && *job != Job::RekeyChild(spi_in));
+        self.child_deleted(ends, core, spi_in, Cause::DeletedByPeer);
+        if let Some(heir) = replaced_by.filter(|heir| self.children.contains_key(heir)) {
+            core.switch_outbound(id, heir);
+            core.event(Event::ChildRekeyed { child: id, spi_in: heir, replaced: spi_in });
+        }
+        // A pair that lost a collision is gone: what it was to replace is current again, unless ours is coming.
+        for old in self.children.values_mut() {
+            if old.replaced_by == Some(spi_in) {
+                old.replaced_by = None;
+                old.soft_at = old.soft_at.max(now);
+            }
+        }
+        (!ours_is_out).then_some(spi_in)
+    }
+
+    fn deleted_by_peer(
+        mut self: Box<Self>,
+        ends: &mut Ends,
+        core: &mut Core,
+        now: Instant,
+        inbound: &Inbound<'_>,
+    ) -> Stage {
+        let answer = self.respond(ends, core, now, Exchange::Informational, inbound.path, &[]);
+        let cause = match &self.life {
+            Life::Active => Some(Cause::DeletedByPeer),
+            Life::Replaced => None,
+            Life::Deleting(cause) => Some(cause.clone()),
+        };
+        // Both rekeyed, the peer's rekey stands, and our own answer is still out: the peer is done with this SA, and
+        // our rekey is forgotten (section 2.25.2).
+        if let Some(to) = self.successor().filter(|_| self.life == Life::Active) {
+            self.life = Life::Replaced;
+            core.followups.push_back(Followup::MoveChildren { from: ends.id, to });
+            self.expires_at = after(now, ANSWER_KEPT);
+            return Stage::Established(self);
+        }
+        self.end_answering(ends, core, now, inbound.bytes, answer, cause)
+    }
+}

@@ -1,0 +1,27 @@
+//! IKEv2: the state of an IKE SA and what each exchange does to it.
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::panic
+)]
+
+pub(crate) mod auth;
+pub(crate) mod child;
+mod child_exchange;
+pub(crate) mod collision;
+pub(crate) mod connection;
+pub(crate) mod cookie;
+pub(crate) mod core;
+pub(crate) mod established;
+mod ike_rekey;
+mod informational;
+pub(crate) mod init;
+pub(crate) mod nat;
+mod payloads;
+mod proposals;
+pub(crate) mod sa;
+mod selectors;
+#[cfg(test)]
+mod tests;

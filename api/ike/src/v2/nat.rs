@@ -1,0 +1,58 @@
+//! NAT detection (RFC 7296 section 2.23).
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::Path;
+use crate::crypto::{Spis, digest_sha1};
+use crate::wire::registry::notify;
+use crate::wire::{Notify, Payload};
+
+/// Who stands behind a NAT.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Nat {
+    pub(crate) local: bool,
+    pub(crate) remote: bool,
+}
+
+impl Nat {
+    pub(crate) fn is_present(self) -> bool {
+        self.local || self.remote
+    }
+}
+
+fn digest(spis: Spis, address: SocketAddr) -> [u8; 20] {
+    let (spi_i, spi_r) = (spis.initiator.to_be_bytes(), spis.responder.to_be_bytes());
+    let port = address.port().to_be_bytes();
+    match address.ip() {
+        IpAddr::V4(ip) => digest_sha1(&[&spi_i, &spi_r, &ip.octets(), &port]),
+        IpAddr::V6(ip) => digest_sha1(&[&spi_i, &spi_r, &ip.octets(), &port]),
+    }
+}
+
+/// The two notifications of a message with these SPIs in its header, sent on `path`.
+pub(crate) fn payloads(spis: Spis, path: Path) -> [Payload; 2] {
+    let payload = |kind, address| Payload::Notify(Notify::new(kind, digest(spis, address).to_vec()));
+    [
+        payload(notify::NAT_DETECTION_SOURCE_IP, path.local),
+        payload(notify::NAT_DETECTION_DESTINATION_IP, path.remote),
+    ]
+}
+
+/// What the notifications of a message received on `path` tell; without them, there is no NAT traversal.
+pub(crate) fn detect(spis: Spis, path: Path, payloads: &[Payload]) -> Nat {
+    let mut sources = Vec::new();
+    let mut destinations = Vec::new();
+    for payload in payloads {
+        if let Payload::Notify(found) = payload {
+            match found.kind {
+                notify::NAT_DETECTION_SOURCE_IP => sources.push(found.data.as_slice()),
+                notify::NAT_DETECTION_DESTINATION_IP => destinations.push(found.data.as_slice()),
+                _ => {}
+            }
+        }
+    }
+    let differs = |found: &[&[u8]], address| {
+        !found.is_empty() && !found.iter().any(|data| *data == digest(spis, address).as_slice())
+    };
+    Nat { local: differs(&destinations, path.local), remote: differs(&sources, path.remote) }
+}

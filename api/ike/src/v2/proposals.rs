@@ -1,0 +1,335 @@
+//! Proposals offered and chosen (RFC 7296 sections 2.7 and 3.3).
+
+use crate::crypto::{EspSuite, IkeCipher, IkeSuite};
+use crate::wire::registry::transform;
+use crate::wire::{Protocol, Transform, TransformKind, WireProposal};
+use crate::{EspEncryption, EspProposal, Group, Hash, IkeEncryption, IkeProposal};
+
+impl Hash {
+    fn prf_id(self) -> u16 {
+        match self {
+            Self::Sha2_256 => 5,
+            Self::Sha2_384 => 6,
+            Self::Sha2_512 => 7,
+        }
+    }
+
+    fn integrity_id(self) -> u16 {
+        match self {
+            Self::Sha2_256 => 12,
+            Self::Sha2_384 => 13,
+            Self::Sha2_512 => 14,
+        }
+    }
+}
+
+impl IkeEncryption {
+    fn is_aead(self) -> bool {
+        matches!(self, Self::Aes128Gcm16 | Self::Aes256Gcm16)
+    }
+
+    fn transform(self) -> Transform {
+        match self {
+            Self::Aes128Gcm16 => Transform::encryption(transform::ENCR_AES_GCM_16, 128),
+            Self::Aes256Gcm16 => Transform::encryption(transform::ENCR_AES_GCM_16, 256),
+            Self::Aes128Cbc => Transform::encryption(transform::ENCR_AES_CBC, 128),
+            Self::Aes256Cbc => Transform::encryption(transform::ENCR_AES_CBC, 256),
+        }
+    }
+}
+
+impl EspEncryption {
+    fn transform(self) -> Transform {
+        match self {
+            Self::Aes128Gcm16 => Transform::encryption(transform::ENCR_AES_GCM_16, 128),
+            Self::Aes256Gcm16 => Transform::encryption(transform::ENCR_AES_GCM_16, 256),
+        }
+    }
+}
+
+fn group_transform(group: Group) -> Transform {
+    Transform::plain(TransformKind::KeyExchange, group.number())
+}
+
+fn esn_transform(esn: bool) -> Transform {
+    Transform::plain(TransformKind::Esn, if esn { transform::ESN } else { transform::ESN_NONE })
+}
+
+/// What we offer for an IKE SA. Ciphers with and without built-in integrity stand in separate proposals (section
+/// 3.3). `spi` is empty in IKE_SA_INIT and our new SPI in a rekey.
+pub(crate) fn offer_ike(proposals: &[IkeProposal], spi: &[u8]) -> Vec<WireProposal> {
+    let mut offered = Vec::new();
+    for proposal in proposals {
+        for aead in [true, false] {
+            let mut transforms: Vec<Transform> = proposal
+                .encryption
+                .iter()
+                .filter(|encryption| encryption.is_aead() == aead)
+                .map(|encryption| encryption.transform())
+                .collect();
+            if transforms.is_empty() {
+                continue;
+            }
+            transforms
+                .extend(proposal.prf.iter().map(|hash| Transform::plain(TransformKind::Prf, hash.prf_id())));
+            if !aead {
+                transforms.extend(
+                    proposal
+                        .integrity
+                        .iter()
+                        .map(|hash| Transform::plain(TransformKind::Integrity, hash.integrity_id())),
+                );
+            }
+            transforms.extend(proposal.groups.iter().map(|group| group_transform(*group)));
+            offered.push(WireProposal {
+                number: number_after(&offered),
+                protocol: Protocol::Ike,
+                spi: spi.to_vec(),
+                transforms,
+            });
+        }
+    }
+    offered
+}
+
+/// What we offer for a child; `groups` is false in IKE_AUTH, where the IKE SA's own exchange serves (section 1.2).
+pub(crate) fn offer_esp(proposals: &[EspProposal], spi: u32, groups: bool) -> Vec<WireProposal> {
+    let mut offered = Vec::new();
+    for proposal in proposals {
+        let mut transforms: Vec<Transform> =
+            proposal.encryption.iter().map(|encryption| encryption.transform()).collect();
+        if groups {
+            transforms.extend(proposal.groups.iter().map(|group| group_transform(*group)));
+        }
+        transforms.extend(proposal.esn.iter().map(|esn| esn_transform(*esn)));
+        offered.push(WireProposal {
+            number: number_after(&offered),
+            protocol: Protocol::Esp,
+            spi: spi.to_be_bytes().to_vec(),
+            transforms,
+        });
+    }
+    offered
+}
+
+fn number_after(offered: &[WireProposal]) -> u8 {
+    u8::try_from(offered.len().saturating_add(1)).unwrap_or(u8::MAX)
+}
+
+/// A choice, with the proposal to answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Chosen<S> {
+    pub(crate) suite: S,
+    /// The peer's SPI in the chosen proposal.
+    pub(crate) spi: Vec<u8>,
+    number: u8,
+    transforms: Vec<Transform>,
+}
+
+impl<S> Chosen<S> {
+    /// The answer's proposal, with our SPI.
+    pub(crate) fn answer(&self, protocol: Protocol, spi: &[u8]) -> WireProposal {
+        WireProposal { number: self.number, protocol, spi: spi.to_vec(), transforms: self.transforms.clone() }
+    }
+}
+
+/// Whether `theirs` holds a transform that can be chosen; one with an attribute that we don't know cannot be.
+fn has(theirs: &WireProposal, wanted: Transform) -> bool {
+    theirs.transforms.contains(&wanted)
+}
+
+/// A proposal with a transform type that we don't know cannot be accepted (section 3.3.6).
+fn knows_all_kinds(theirs: &WireProposal, kinds: &[TransformKind]) -> bool {
+    theirs.transforms.iter().all(|transform| kinds.contains(&transform.kind))
+}
+
+/// Chooses for an IKE SA, best of ours first. A group for which the peer already sent its share is taken rather than
+/// another acceptable one: all that we list are acceptable, and it saves a round trip.
+pub(crate) fn choose_ike(
+    ours: &[IkeProposal],
+    theirs: &[WireProposal],
+    spi_len_bytes: usize,
+    shared: Option<Group>,
+) -> Option<Chosen<IkeSuite>> {
+    const KINDS: [TransformKind; 4] =
+        [TransformKind::Encryption, TransformKind::Prf, TransformKind::Integrity, TransformKind::KeyExchange];
+    for mine in ours {
+        for their in theirs {
+            if their.protocol != Protocol::Ike
+                || their.spi.len() != spi_len_bytes
+                || !knows_all_kinds(their, &KINDS)
+            {
+                continue;
+            }
+            for encryption in &mine.encryption {
+                if !has(their, encryption.transform()) {
+                    continue;
+                }
+                let integrity = if encryption.is_aead() {
+                    // None, or a list that allows NONE.
+                    let absent = their.of(TransformKind::Integrity).next().is_none();
+                    let none = Transform::plain(TransformKind::Integrity, transform::INTEG_NONE);
+                    if !absent && !has(their, none) {
+                        continue;
+                    }
+                    (!absent).then_some(none)
+                } else {
+                    let found = mine
+                        .integrity
+                        .iter()
+                        .map(|hash| Transform::plain(TransformKind::Integrity, hash.integrity_id()))
+                        .find(|wanted| has(their, *wanted));
+                    if found.is_none() {
+                        continue;
+                    }
+                    found
+                };
+                let prf = mine
+                    .prf
+                    .iter()
+                    .find(|hash| has(their, Transform::plain(TransformKind::Prf, hash.prf_id())));
+                let group = choose_group(&mine.groups, their, shared);
+                let (Some(prf), Some(group)) = (prf, group) else { continue };
+                let Some(cipher) = cipher_of(*encryption, integrity) else { continue };
+                let mut transforms =
+                    vec![encryption.transform(), Transform::plain(TransformKind::Prf, prf.prf_id())];
+                transforms.extend(integrity);
+                transforms.push(group_transform(group));
+                return Some(Chosen {
+                    suite: IkeSuite { cipher, prf: *prf, group },
+                    spi: their.spi.clone(),
+                    number: their.number,
+                    transforms,
+                });
+            }
+        }
+    }
+    None
+}
+
+fn choose_group(ours: &[Group], theirs: &WireProposal, shared: Option<Group>) -> Option<Group> {
+    let acceptable = |group: &Group| ours.contains(group) && has(theirs, group_transform(*group));
+    shared.filter(acceptable).or_else(|| ours.iter().copied().find(|group| acceptable(group)))
+}
+
+fn cipher_of(encryption: IkeEncryption, integrity: Option<Transform>) -> Option<IkeCipher> {
+    let hash = integrity.and_then(|transform| {
+        [Hash::Sha2_256, Hash::Sha2_384, Hash::Sha2_512]
+            .into_iter()
+            .find(|hash| hash.integrity_id() == transform.id)
+    });
+    Some(match encryption {
+        IkeEncryption::Aes128Gcm16 => IkeCipher::Aes128Gcm16,
+        IkeEncryption::Aes256Gcm16 => IkeCipher::Aes256Gcm16,
+        IkeEncryption::Aes128Cbc => IkeCipher::Aes128Cbc(hash?),
+        IkeEncryption::Aes256Cbc => IkeCipher::Aes256Cbc(hash?),
+    })
+}
+
+/// An ESP choice: what the keys are for, and the group of a fresh key exchange, if any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EspChoice {
+    pub(crate) suite: EspSuite,
+    pub(crate) group: Option<Group>,
+}
+
+/// Chooses for a child. `groups` is false in IKE_AUTH.
+pub(crate) fn choose_esp(
+    ours: &[EspProposal],
+    theirs: &[WireProposal],
+    groups: bool,
+    shared: Option<Group>,
+) -> Option<Chosen<EspChoice>> {
+    const KINDS: [TransformKind; 4] =
+        [TransformKind::Encryption, TransformKind::Integrity, TransformKind::KeyExchange, TransformKind::Esn];
+    let no_group = Transform::plain(TransformKind::KeyExchange, transform::KE_NONE);
+    for mine in ours {
+        for their in theirs {
+            if their.protocol != Protocol::Esp || their.spi.len() != 4 || !knows_all_kinds(their, &KINDS) {
+                continue;
+            }
+            let no_integrity = Transform::plain(TransformKind::Integrity, transform::INTEG_NONE);
+            let integrity_absent = their.of(TransformKind::Integrity).next().is_none();
+            if !integrity_absent && !has(their, no_integrity) {
+                continue;
+            }
+            let Some(encryption) =
+                mine.encryption.iter().find(|encryption| has(their, encryption.transform()))
+            else {
+                continue;
+            };
+            // Some peers leave the type out when they mean 32-bit numbers.
+            let esn_absent = their.of(TransformKind::Esn).next().is_none();
+            let Some(esn) =
+                mine.esn.iter().copied().find(|esn| has(their, esn_transform(*esn)) || (esn_absent && !*esn))
+            else {
+                continue;
+            };
+            let theirs_without =
+                their.of(TransformKind::KeyExchange).next().is_none() || has(their, no_group);
+            let group = if !groups {
+                None
+            } else if mine.groups.is_empty() {
+                if !theirs_without {
+                    continue;
+                }
+                None
+            } else {
+                match choose_group(&mine.groups, their, shared) {
+                    Some(group) => Some(group),
+                    None => continue,
+                }
+            };
+            let mut transforms = vec![encryption.transform()];
+            transforms.extend((!integrity_absent).then_some(no_integrity));
+            transforms.extend(group.map(group_transform));
+            transforms.extend((!esn_absent).then_some(esn_transform(esn)));
+            return Some(Chosen {
+                suite: EspChoice { suite: EspSuite { encryption: *encryption, esn }, group },
+                spi: their.spi.clone(),
+                number: their.number,
+                transforms,
+            });
+        }
+    }
+    None
+}
+
+/// In words, for causes: numbers for what we have no name for.
+pub(crate) fn describe(proposals: &[WireProposal]) -> String {
+    let mut texts = Vec::new();
+    for proposal in proposals.iter().take(8) {
+        let names: Vec<String> = proposal.transforms.iter().take(16).map(describe_transform).collect();
+        texts.push(names.join("/"));
+    }
+    if proposals.len() > 8 {
+        texts.push(format!("and {} more", proposals.len().saturating_sub(8)));
+    }
+    texts.join("; ")
+}
+
+fn describe_transform(found: &Transform) -> String {
+    let bits = found.key_bits.map(|bits| format!("-{bits}")).unwrap_or_default();
+    match (found.kind, found.id) {
+        (TransformKind::Encryption, 3) => "3des".to_owned(),
+        (TransformKind::Encryption, transform::ENCR_AES_CBC) => format!("aes{bits}-cbc"),
+        (TransformKind::Encryption, transform::ENCR_AES_GCM_16) => format!("aes{bits}-gcm"),
+        (TransformKind::Encryption, 28) => "chacha20-poly1305".to_owned(),
+        (TransformKind::Encryption, id) => format!("encryption {id}{bits}"),
+        (TransformKind::Prf, 2) => "prf-sha1".to_owned(),
+        (TransformKind::Prf, 5) => "prf-sha2-256".to_owned(),
+        (TransformKind::Prf, 6) => "prf-sha2-384".to_owned(),
+        (TransformKind::Prf, 7) => "prf-sha2-512".to_owned(),
+        (TransformKind::Prf, id) => format!("prf {id}"),
+        (TransformKind::Integrity, 2) => "sha1-96".to_owned(),
+        (TransformKind::Integrity, 12) => "sha2-256-128".to_owned(),
+        (TransformKind::Integrity, 13) => "sha2-384-192".to_owned(),
+        (TransformKind::Integrity, 14) => "sha2-512-256".to_owned(),
+        (TransformKind::Integrity, id) => format!("integrity {id}"),
+        (TransformKind::KeyExchange, id) => format!("group {id}"),
+        (TransformKind::Esn, 0) => "no-esn".to_owned(),
+        (TransformKind::Esn, 1) => "esn".to_owned(),
+        (TransformKind::Esn, id) => format!("esn {id}"),
+        (TransformKind::Other(kind), id) => format!("transform {kind}:{id}"),
+    }
+}

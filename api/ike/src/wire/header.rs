@@ -1,0 +1,105 @@
+//! The IKE header (RFC 7296 section 3.1).
+
+use super::{Reader, WireError, Writer};
+
+/// Length of the header.
+pub(crate) const HEADER_LEN_BYTES: usize = 28;
+const VERSION_2_0: u8 = 0x20;
+const FLAG_INITIATOR: u8 = 0x08;
+const FLAG_RESPONSE: u8 = 0x20;
+
+/// Exchange types (RFC 7296 section 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exchange {
+    IkeSaInit,
+    IkeAuth,
+    CreateChildSa,
+    Informational,
+    Other(u8),
+}
+
+impl Exchange {
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::IkeSaInit => 34,
+            Self::IkeAuth => 35,
+            Self::CreateChildSa => 36,
+            Self::Informational => 37,
+            Self::Other(number) => number,
+        }
+    }
+}
+
+impl From<u8> for Exchange {
+    fn from(number: u8) -> Self {
+        match number {
+            34 => Self::IkeSaInit,
+            35 => Self::IkeAuth,
+            36 => Self::CreateChildSa,
+            37 => Self::Informational,
+            other => Self::Other(other),
+        }
+    }
+}
+
+/// A header; the length field is checked on reading and computed on writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) spi_i: u64,
+    pub(crate) spi_r: u64,
+    /// Type of the first payload.
+    pub(crate) first: u8,
+    pub(crate) exchange: Exchange,
+    /// The sender is the original initiator of the IKE SA.
+    pub(crate) initiator: bool,
+    pub(crate) response: bool,
+    pub(crate) message_id: u32,
+}
+
+impl Header {
+    /// Reads the header of a whole datagram. A major version above 2 is an error of its own, whatever follows.
+    pub(crate) fn decode(datagram: &[u8]) -> Result<(Self, Reader<'_>), WireError> {
+        let mut reader = Reader::new(datagram);
+        let spi_i = reader.u64()?;
+        let spi_r = reader.u64()?;
+        let first = reader.u8()?;
+        let version = reader.u8()?;
+        let exchange = Exchange::from(reader.u8()?);
+        let flags = reader.u8()?;
+        let message_id = reader.u32()?;
+        let length = reader.u32()?;
+        if version >> 4 != 2 {
+            return Err(WireError::BadVersion);
+        }
+        if usize::try_from(length) != Ok(datagram.len()) {
+            return Err(WireError::BadLength);
+        }
+        if spi_i == 0 {
+            return Err(WireError::BadValue);
+        }
+        let header = Self {
+            spi_i,
+            spi_r,
+            first,
+            exchange,
+            initiator: flags & FLAG_INITIATOR != 0,
+            response: flags & FLAG_RESPONSE != 0,
+            message_id,
+        };
+        Ok((header, reader))
+    }
+
+    /// Writes the header of a message with `body_bytes` after it.
+    pub(crate) fn encode(&self, writer: &mut Writer, body_bytes: usize) {
+        writer.u64(self.spi_i);
+        writer.u64(self.spi_r);
+        writer.u8(self.first);
+        writer.u8(VERSION_2_0);
+        writer.u8(self.exchange.number());
+        let initiator = if self.initiator { FLAG_INITIATOR } else { 0 };
+        let response = if self.response { FLAG_RESPONSE } else { 0 };
+        writer.u8(initiator | response);
+        writer.u32(self.message_id);
+        writer.u32(u32::try_from(body_bytes.saturating_add(HEADER_LEN_BYTES)).unwrap_or(u32::MAX));
+    }
+}

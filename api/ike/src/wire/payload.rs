@@ -1,0 +1,120 @@
+//! Payloads, decoded.
+
+use super::registry::payload as kind;
+use super::{Delete, Notify, Reader, WireError, WireIdentity, WireProposal, Writer, selector};
+use crate::TrafficSelector;
+
+/// The Encrypted payload as it stands on the wire; its protection is checked elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Encrypted {
+    /// Type of the first payload inside.
+    pub(crate) first: u8,
+    /// IV, ciphertext and integrity check value.
+    pub(crate) body: Vec<u8>,
+}
+
+/// One payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Payload {
+    Sa(Vec<WireProposal>),
+    KeyExchange {
+        group: u16,
+        data: Vec<u8>,
+    },
+    IdI(WireIdentity),
+    IdR(WireIdentity),
+    Auth {
+        method: u8,
+        data: Vec<u8>,
+    },
+    Nonce(Vec<u8>),
+    Notify(Notify),
+    Delete(Delete),
+    Vendor(Vec<u8>),
+    TsI(Vec<TrafficSelector>),
+    TsR(Vec<TrafficSelector>),
+    Encrypted(Encrypted),
+    /// Understood but not used, or unknown and not critical: skipped (RFC 7296 section 2.5).
+    Skipped {
+        kind: u8,
+        data: Vec<u8>,
+    },
+}
+
+impl Payload {
+    pub(crate) fn kind(&self) -> u8 {
+        match self {
+            Self::Sa(_) => kind::SA,
+            Self::KeyExchange { .. } => kind::KE,
+            Self::IdI(_) => kind::ID_I,
+            Self::IdR(_) => kind::ID_R,
+            Self::Auth { .. } => kind::AUTH,
+            Self::Nonce(_) => kind::NONCE,
+            Self::Notify(_) => kind::NOTIFY,
+            Self::Delete(_) => kind::DELETE,
+            Self::Vendor(_) => kind::VENDOR,
+            Self::TsI(_) => kind::TS_I,
+            Self::TsR(_) => kind::TS_R,
+            Self::Encrypted(_) => kind::ENCRYPTED,
+            Self::Skipped { kind, .. } => *kind,
+        }
+    }
+
+    /// Reads the body of a payload of type `payload_kind`. Encrypted payloads are the chain's business.
+    pub(crate) fn decode(payload_kind: u8, critical: bool, body: &mut Reader<'_>) -> Result<Self, WireError> {
+        Ok(match payload_kind {
+            kind::SA => Self::Sa(WireProposal::decode_all(body)?),
+            kind::KE => {
+                let group = body.u16()?;
+                body.u16()?;
+                Self::KeyExchange { group, data: body.rest().to_vec() }
+            }
+            kind::ID_I => Self::IdI(WireIdentity::decode(body)?),
+            kind::ID_R => Self::IdR(WireIdentity::decode(body)?),
+            kind::AUTH => {
+                let method = body.u8()?;
+                body.take(3)?;
+                Self::Auth { method, data: body.rest().to_vec() }
+            }
+            kind::NONCE => {
+                let nonce = body.rest();
+                // RFC 7296 section 3.9.
+                if !(16..=256).contains(&nonce.len()) {
+                    return Err(WireError::BadLength);
+                }
+                Self::Nonce(nonce.to_vec())
+            }
+            kind::NOTIFY => Self::Notify(Notify::decode(body)?),
+            kind::DELETE => Self::Delete(Delete::decode(body)?),
+            kind::VENDOR => Self::Vendor(body.rest().to_vec()),
+            kind::TS_I => Self::TsI(selector::decode_all(body)?),
+            kind::TS_R => Self::TsR(selector::decode_all(body)?),
+            kind::SA..=kind::LAST_KNOWN => Self::Skipped { kind: payload_kind, data: body.rest().to_vec() },
+            unknown if critical => return Err(WireError::UnknownCritical(unknown)),
+            unknown => Self::Skipped { kind: unknown, data: body.rest().to_vec() },
+        })
+    }
+
+    /// Writes the body, without the generic header.
+    pub(crate) fn encode(&self, writer: &mut Writer) {
+        match self {
+            Self::Sa(proposals) => WireProposal::encode_all(proposals, writer),
+            Self::KeyExchange { group, data } => {
+                writer.u16(*group);
+                writer.u16(0);
+                writer.bytes(data);
+            }
+            Self::IdI(identity) | Self::IdR(identity) => identity.encode(writer),
+            Self::Auth { method, data } => {
+                writer.u8(*method);
+                writer.bytes(&[0; 3]);
+                writer.bytes(data);
+            }
+            Self::Nonce(data) | Self::Vendor(data) | Self::Skipped { data, .. } => writer.bytes(data),
+            Self::Notify(notify) => notify.encode(writer),
+            Self::Delete(delete) => delete.encode(writer),
+            Self::TsI(selectors) | Self::TsR(selectors) => selector::encode_all(selectors, writer),
+            Self::Encrypted(encrypted) => writer.bytes(&encrypted.body),
+        }
+    }
+}
