@@ -1,1 +1,27 @@
-//! Placeholder.
+//! The control plane's middle: from desired state to what runs.
+//!
+//! ```text
+//!  model::Desired ─► compile ─► plan ─► executor ─► shm tables ─► dataplane
+//!                       │                              ▲
+//!                       ├─► twins (TAP, TUN, addresses)│
+//!                       ├─► netlink (static routes) ───┤ mirror of routes and neighbours
+//!                       └─► driver (IKE engine) ───────┘ SAs
+//! ```
+#![deny(unsafe_code)]
+
+pub mod compile;
+pub mod executor;
+pub mod netlink;
+pub mod plan;
+mod readiness;
+pub mod recursion;
+pub mod sa_table;
+pub mod server;
+pub mod slots;
+mod sysctl;
+pub mod tables;
+pub mod twins;
+pub mod view;
+
+pub use compile::{Compiled, compile};
+pub use executor::{Executor, Progress, Verdict};
