@@ -92,6 +92,21 @@ impl Api {
         self.expect("GET", path, None)
     }
 
+    /// Reads all pages of a list.
+    pub fn items(&self, path: &str) -> Result<Vec<Value>> {
+        let mut items = Vec::new();
+        let mut page = self.get(path)?;
+        loop {
+            items.extend(
+                page["items"].as_array().with_context(|| format!("{path} has no items: {page}"))?.clone(),
+            );
+            match page["next"].as_str() {
+                Some(next) => page = self.get(&format!("{path}?after={next}"))?,
+                None => return Ok(items),
+            }
+        }
+    }
+
     /// Reads something that is not JSON.
     pub fn text(&self, path: &str) -> Result<String> {
         let answer = self.request("GET", path, None, &[])?;

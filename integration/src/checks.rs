@@ -26,6 +26,11 @@ impl Pings {
         self.sent > 0 && self.sent == self.received
     }
 
+    /// Requests without a reply.
+    pub fn lost(self) -> u64 {
+        self.sent.saturating_sub(self.received)
+    }
+
     fn parse(text: &str) -> Result<Self> {
         let line = text.lines().find(|line| line.contains(" packets transmitted, "));
         let line = line.with_context(|| format!("ping printed no summary: {text}"))?;
@@ -40,14 +45,21 @@ impl Pings {
 
 /// `count` echo requests, 20 ms apart, with a second of patience for the last.
 pub fn ping(from: &Namespace, to: &str, count: u32) -> Result<Pings> {
-    ping_sized(from, to, count, 56)
+    ping_every(from, to, count, "0.02")
 }
 
-/// As [`ping`], with that many bytes of payload and DF set.
-pub fn ping_sized(from: &Namespace, to: &str, count: u32, payload_bytes: u32) -> Result<Pings> {
+/// As [`ping`], that many seconds apart.
+pub fn ping_every(from: &Namespace, to: &str, count: u32, interval_secs: &str) -> Result<Pings> {
     let mut command = from.command("ping");
-    command.args(["-n", "-q", "-i", "0.02", "-W", "1", "-M", "do"]);
-    command.args(["-c", &count.to_string(), "-s", &payload_bytes.to_string(), to]);
+    command.args(["-n", "-q", "-W", "1", "-i", interval_secs, "-c", &count.to_string(), to]);
+    Pings::parse(&String::from_utf8_lossy(&output(&mut command)?.stdout))
+}
+
+/// A few pings with that many bytes of payload, and DF set.
+pub fn ping_sized(from: &Namespace, to: &str, payload_bytes: u32) -> Result<Pings> {
+    let mut command = from.command("ping");
+    command.args(["-n", "-q", "-W", "1", "-i", "0.1", "-c", "4", "-M", "do"]);
+    command.args(["-s", &payload_bytes.to_string(), to]);
     Pings::parse(&String::from_utf8_lossy(&output(&mut command)?.stdout))
 }
 

@@ -55,6 +55,11 @@ impl Frr {
         Ok(frr)
     }
 
+    /// Where its sockets are, for `vtysh --vty_socket`.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     fn daemon(&self, namespace: &Namespace, name: &str) -> Result<Process> {
         let path = |suffix: &str| format!("{}/{suffix}", self.dir.display());
         let mut command = namespace.tied_command(format!("{DAEMONS}/{name}"));

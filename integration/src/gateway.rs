@@ -75,7 +75,7 @@ impl Gateway {
     pub fn healthy(&self, limit: Duration) -> Result<()> {
         wait::until("health", limit, || {
             let health = self.api.get("/v1/health")?;
-            if health["status"] == "ok" { Ok(()) } else { bail!("{health}") }
+            if health["ok"] == true { Ok(()) } else { bail!("{health}") }
         })
         .with_context(|| {
             format!("culvert-dataplane says:\n{}", tail(&self.dir.join("culvert-dataplane.log")))

@@ -8,9 +8,11 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::configuration;
 use crate::gateway::{Gateway, Options};
 use crate::leftovers::{Files, boot_dir, run_dir};
 use crate::namespace::Namespace;
@@ -137,17 +139,29 @@ impl Lab {
     pub fn culvert(&mut self, site: Site, options: &Options) -> Result<Gateway> {
         let namespace = self.site(site)?;
         let gateway = Gateway::start(namespace, site.name, options)?;
-        crate::configuration::base(&gateway.api, site)?;
-        gateway.healthy(std::time::Duration::from_secs(30))?;
+        self.configure_culvert(&gateway, site)?;
         Ok(gateway)
     }
 
-    /// Adds a site with a foreign gateway.
+    /// Gives a Culvert gateway its interfaces and its routes over the underlay, and waits until it is well.
+    pub fn configure_culvert(&self, gateway: &Gateway, site: Site) -> Result<()> {
+        configuration::base(&gateway.api, site)?;
+        gateway.healthy(Duration::from_secs(30))
+    }
+
+    /// Adds a site with a foreign gateway and waits until it is up.
     pub fn foreign(&mut self, settings: Settings) -> Result<Foreign> {
+        let foreign = self.booting_foreign(settings)?;
+        foreign.gateway.configure()?;
+        Ok(foreign)
+    }
+
+    /// Adds a site with a foreign gateway that boots while the caller does other things and then configures it.
+    pub fn booting_foreign(&mut self, settings: Settings) -> Result<Foreign> {
         let site = settings.own;
         let namespace = self.site(site)?;
         let gateway =
-            StrongSwan::start(&namespace, &["eth-black", "eth-red"], &boot_dir(site.name)?, settings)?;
+            StrongSwan::boot(&namespace, &["eth-black", "eth-red"], &boot_dir(site.name)?, settings)?;
         Ok(Foreign { gateway, namespace })
     }
 

@@ -18,6 +18,7 @@ pub mod namespace;
 pub mod pcap;
 pub mod peer;
 pub mod process;
+pub mod sa;
 pub mod sniffer;
 pub mod strongswan;
 pub mod supervisor;

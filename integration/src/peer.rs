@@ -40,7 +40,9 @@ struct Line {
 }
 
 impl Peer {
-    /// Boots a guest whose `eth0`, `eth1`, ... are the interfaces named, of `namespace`. `dir` must be empty.
+    /// Starts a guest whose `eth0`, `eth1`, ... are the interfaces named, of `namespace`. `dir` must be empty.
+    ///
+    /// Returns while it boots, which takes some seconds; the first [`Self::run`] waits for it.
     pub fn boot(namespace: &Namespace, interfaces: &[&str], dir: &Path) -> Result<Self> {
         if !Path::new(KERNEL).exists() {
             bail!("no {KERNEL}: the package user-mode-linux is missing");
@@ -77,12 +79,8 @@ impl Peer {
         drop(command);
 
         let answers = BufReader::new(ours.try_clone()?);
-        let peer = Self { share, line: Mutex::new(Line { stream: ours, answers, orders: 0 }), process };
-        let mut line = peer.line.lock().unwrap_or_else(PoisonError::into_inner);
-        line.read(BOOT_LIMIT)
-            .with_context(|| format!("the guest did not boot; console:\n{}", peer.process.tail()))?;
-        drop(line);
-        Ok(peer)
+        let line = Line { stream: ours, answers, orders: 0 };
+        Ok(Self { share, line: Mutex::new(line), process })
     }
 
     /// The directory that the guest sees as `/peer`.
@@ -98,6 +96,10 @@ impl Peer {
     /// As [`Self::run`], with a limit.
     pub fn run_within(&self, script: &str, limit: Duration) -> Result<String> {
         let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
+        if line.orders == 0 {
+            let booted = line.read(BOOT_LIMIT);
+            booted.with_context(|| format!("the guest did not boot; console:\n{}", self.process.tail()))?;
+        }
         line.orders += 1;
         let order = format!("order{}", line.orders);
         fs::write(self.share.join(format!("{order}.sh")), script)?;

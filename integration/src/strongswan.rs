@@ -84,20 +84,22 @@ pub struct StrongSwan {
 }
 
 impl StrongSwan {
-    /// Boots it on two cables whose ends are in `namespace`, and starts all its daemons.
-    pub fn start(namespace: &Namespace, cards: &[&str], dir: &Path, settings: Settings) -> Result<Self> {
-        let peer = Peer::boot(namespace, cards, dir)?;
-        let gateway = Self { peer, settings };
-        gateway.addresses().context("the addresses of the foreign gateway")?;
-        fs::write(gateway.peer.share().join("charon-extra.conf"), gateway.settings.charon)?;
-        gateway.write_connections()?;
-        gateway.peer.run(START_CHARON).context("strongSwan on the foreign gateway")?;
-        gateway.tunnel().context("the GRE tunnel of the foreign gateway")?;
-        let routing =
-            frr::ospf(&gateway.settings.own.black().to_string(), &[&gateway.tunnel_name()], &["eth1"]);
-        fs::write(gateway.peer.share().join("frr.conf"), routing)?;
-        gateway.peer.run(START_ROUTING).context("FRR on the foreign gateway")?;
-        Ok(gateway)
+    /// Boots it on two cables whose ends are in `namespace`; [`Self::configure`] must follow.
+    pub fn boot(namespace: &Namespace, cards: &[&str], dir: &Path, settings: Settings) -> Result<Self> {
+        Ok(Self { peer: Peer::boot(namespace, cards, dir)?, settings })
+    }
+
+    /// Gives it its addresses and starts all its daemons.
+    pub fn configure(&self) -> Result<()> {
+        self.addresses().context("the addresses of the foreign gateway")?;
+        fs::write(self.peer.share().join("charon-extra.conf"), self.settings.charon)?;
+        self.write_connections()?;
+        self.peer.run(START_CHARON).context("strongSwan on the foreign gateway")?;
+        self.tunnel().context("the GRE tunnel of the foreign gateway")?;
+        let routing = frr::ospf(&self.settings.own.black().to_string(), &[&self.tunnel_name()], &["eth1"]);
+        fs::write(self.peer.share().join("frr.conf"), routing)?;
+        self.peer.run(START_ROUTING).context("FRR on the foreign gateway")?;
+        Ok(())
     }
 
     /// Runs a bash script on it.
