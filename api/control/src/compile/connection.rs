@@ -1,0 +1,283 @@
+//! IKE connections: one per addresses, identities and ISAKMP policies, with the children of all who agree on them.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use ike::{
+    ChildConfig, ChildId, ChildLifetime, Connection, ConnectionId, Dpd, EspEncryption, EspProposal, Group,
+    Hash, Identity, IkeEncryption, IkeProposal, Mode, PreSharedKey, TrafficSelector,
+};
+use model::{Desired, IsakmpPolicy, Name, SaTerms};
+use shm::records::{Selector, mode};
+use zeroize::Zeroizing;
+
+use super::Child;
+use super::names::{Owner, stable_id};
+
+/// Connections as they grow.
+pub(super) struct Connections<'a> {
+    desired: &'a Desired,
+    connections: BTreeMap<ConnectionId, Connection>,
+    children: BTreeMap<ChildId, Child>,
+}
+
+/// What one owner asks for.
+pub(super) struct Request<'a> {
+    pub(super) owner: Owner,
+    pub(super) local: Ipv4Addr,
+    pub(super) remote: Ipv4Addr,
+    pub(super) local_identity: Option<&'a model::Identity>,
+    pub(super) remote_identity: Option<&'a model::Identity>,
+    pub(super) terms: &'a SaTerms,
+    pub(super) selector: Selector,
+    pub(super) start: bool,
+}
+
+impl<'a> Connections<'a> {
+    pub(super) fn new(desired: &'a Desired) -> Self {
+        Self { desired, connections: BTreeMap::new(), children: BTreeMap::new() }
+    }
+
+    /// Adds a child to the connection that it belongs to, which is made if there is none.
+    ///
+    /// # Errors
+    /// A sentence that says what is missing.
+    pub(super) fn add(&mut self, request: Request<'_>) -> Result<(), String> {
+        let (local, remote) = (IpAddr::V4(request.local), IpAddr::V4(request.remote));
+        let local_identity = request.local_identity.cloned().unwrap_or(model::Identity::Address(local));
+        let remote_identity = request.remote_identity.cloned().unwrap_or(model::Identity::Address(remote));
+        let policies = self.desired.isakmp_policies_of(request.terms);
+        let Some((_, first_policy)) = policies.first() else {
+            return Err("there is no ISAKMP policy to offer".to_owned());
+        };
+        let child_mode = self
+            .desired
+            .mode_of(request.terms)
+            .ok_or_else(|| "none of its transform sets exists".to_owned())?;
+        let policy_names: Vec<&Name> = policies.iter().map(|(name, _)| *name).collect();
+        let id =
+            ConnectionId(stable_id(&[&local, &remote, &local_identity, &remote_identity, &policy_names]));
+        if !self.connections.contains_key(&id) {
+            let key = pre_shared_key(self.desired, remote, &remote_identity, &local_identity)?;
+            let connection = Connection {
+                id,
+                local,
+                remote,
+                local_identity: identity(&local_identity),
+                remote_identity: identity(&remote_identity),
+                pre_shared_key: key,
+                proposals: policies.iter().flat_map(|(_, policy)| ike_proposals(policy)).collect(),
+                lifetime: Duration::from_secs(u64::from(first_policy.lifetime_secs)),
+                dpd: dpd(first_policy),
+                children: Vec::new(),
+            };
+            self.connections.insert(id, connection);
+        }
+        let child = ChildId(stable_id(&[&id, &request.owner, &child_mode, &request.selector]));
+        let (local_selectors, remote_selectors) =
+            traffic_selectors(&request.selector, child_mode, request.local, request.remote);
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.children.push(ChildConfig {
+                id: child,
+                mode: ike_mode(child_mode),
+                local_selectors,
+                remote_selectors,
+                proposals: esp_proposals(self.desired, request.terms),
+                lifetime: child_lifetime(request.terms),
+                start: request.start,
+            });
+        }
+        self.children.insert(
+            child,
+            Child {
+                connection: id,
+                owner: request.owner,
+                local,
+                remote,
+                mode: record_mode(child_mode),
+                selector: request.selector,
+                replay_window: request.terms.replay_window,
+            },
+        );
+        Ok(())
+    }
+
+    pub(super) fn finish(self) -> (Vec<Connection>, BTreeMap<ChildId, Child>) {
+        (self.connections.into_values().collect(), self.children)
+    }
+}
+
+/// The mode as records write it.
+pub(super) fn record_mode(mode: model::Mode) -> u8 {
+    match mode {
+        model::Mode::Transport => mode::TRANSPORT,
+        model::Mode::Tunnel => mode::TUNNEL,
+    }
+}
+
+fn ike_mode(mode: model::Mode) -> Mode {
+    match mode {
+        model::Mode::Transport => Mode::Transport,
+        model::Mode::Tunnel => Mode::Tunnel,
+    }
+}
+
+fn pre_shared_key(
+    desired: &Desired,
+    address: IpAddr,
+    remote: &model::Identity,
+    local: &model::Identity,
+) -> Result<PreSharedKey, String> {
+    let (name, key) = desired.pre_shared_key_for(address, remote, local).ok_or_else(|| {
+        format!("no pre-shared key matches the peer {address} with the identity {remote}, us being {local}")
+    })?;
+    let secret = key.key.as_ref().ok_or_else(|| format!("the pre-shared key {name} has no key material"))?;
+    Ok(PreSharedKey(Zeroizing::new(secret.expose().to_vec())))
+}
+
+fn identity(identity: &model::Identity) -> Identity {
+    match identity {
+        model::Identity::Address(address) => Identity::Address(*address),
+        model::Identity::Fqdn(name) => Identity::Fqdn(name.clone()),
+        model::Identity::Email(name) => Identity::Email(name.clone()),
+        model::Identity::KeyId(text) => Identity::KeyId(text.clone().into_bytes()),
+    }
+}
+
+/// One proposal for the combined-mode ciphers and one for the others, which alone have an integrity transform
+/// (RFC 7296 section 3.3.3).
+fn ike_proposals(policy: &IsakmpPolicy) -> Vec<IkeProposal> {
+    let prf: Vec<Hash> = policy.hash.iter().copied().map(hash).collect();
+    let groups: Vec<Group> = policy.groups.iter().copied().map(group).collect();
+    let (combined, others): (Vec<_>, Vec<_>) = policy
+        .encryption
+        .iter()
+        .copied()
+        .map(ike_encryption)
+        .partition(|cipher| matches!(cipher, IkeEncryption::Aes128Gcm16 | IkeEncryption::Aes256Gcm16));
+    let combined_first = policy.encryption.first().is_some_and(|cipher| {
+        matches!(cipher, model::IkeEncryption::Aes128Gcm | model::IkeEncryption::Aes256Gcm)
+    });
+    let proposal = |encryption: Vec<IkeEncryption>, integrity: Vec<Hash>| {
+        (!encryption.is_empty()).then(|| IkeProposal {
+            encryption,
+            integrity,
+            prf: prf.clone(),
+            groups: groups.clone(),
+        })
+    };
+    let combined = proposal(combined, Vec::new());
+    let others = proposal(others, prf.clone());
+    let ordered = if combined_first { [combined, others] } else { [others, combined] };
+    ordered.into_iter().flatten().collect()
+}
+
+fn ike_encryption(encryption: model::IkeEncryption) -> IkeEncryption {
+    match encryption {
+        model::IkeEncryption::Aes256Gcm => IkeEncryption::Aes256Gcm16,
+        model::IkeEncryption::Aes128Gcm => IkeEncryption::Aes128Gcm16,
+        model::IkeEncryption::Aes256Cbc => IkeEncryption::Aes256Cbc,
+        model::IkeEncryption::Aes128Cbc => IkeEncryption::Aes128Cbc,
+    }
+}
+
+fn hash(hash: model::Hash) -> Hash {
+    match hash {
+        model::Hash::Sha2_256 => Hash::Sha2_256,
+        model::Hash::Sha2_384 => Hash::Sha2_384,
+        model::Hash::Sha2_512 => Hash::Sha2_512,
+    }
+}
+
+fn group(group: model::Group) -> Group {
+    match group {
+        model::Group::Curve25519 => Group::Curve25519,
+        model::Group::Ecp384 => Group::EcpP384,
+        model::Group::Ecp256 => Group::EcpP256,
+        model::Group::Modp2048 => Group::Modp2048,
+    }
+}
+
+fn dpd(policy: &IsakmpPolicy) -> Option<Dpd> {
+    let interval = Duration::from_secs(u64::from(policy.dpd_interval_secs));
+    (!interval.is_zero()).then_some(Dpd { interval })
+}
+
+fn esp_proposals(desired: &Desired, terms: &SaTerms) -> Vec<EspProposal> {
+    desired
+        .transform_sets_of(terms)
+        .map(|(_, set)| EspProposal {
+            encryption: vec![match set.encryption {
+                model::EspEncryption::Aes256Gcm => EspEncryption::Aes256Gcm16,
+                model::EspEncryption::Aes128Gcm => EspEncryption::Aes128Gcm16,
+            }],
+            groups: terms.pfs_group.map(group).into_iter().collect(),
+            esn: if set.esn { vec![true, false] } else { vec![false] },
+        })
+        .collect()
+}
+
+/// The soft limits leave a tenth of the hard ones for the rekey, and at least 30 seconds of the time.
+fn child_lifetime(terms: &SaTerms) -> ChildLifetime {
+    const MARGIN_LEAST_SECS: u64 = 30;
+    let hard_secs = u64::from(terms.lifetime_secs);
+    let margin_secs = (hard_secs / 10).max(MARGIN_LEAST_SECS).min(hard_secs / 2);
+    let hard_bytes = terms.lifetime_kilobytes.map(|kilobytes| kilobytes.saturating_mul(1024));
+    let soft = |hard: u64| hard - hard / 10;
+    ChildLifetime {
+        soft: Duration::from_secs(hard_secs - margin_secs),
+        hard: Duration::from_secs(hard_secs),
+        soft_packets: terms.lifetime_packets.map(soft),
+        hard_packets: terms.lifetime_packets,
+        soft_bytes: hard_bytes.map(soft),
+        hard_bytes,
+    }
+}
+
+/// Our side's and the peer's traffic selectors.
+///
+/// An address of either family is both families in tunnel mode; in transport mode, where the addresses of the
+/// packet are those of the peers (RFC 4301 section 4.1), it is the host itself.
+fn traffic_selectors(
+    selector: &Selector,
+    mode: model::Mode,
+    local: Ipv4Addr,
+    remote: Ipv4Addr,
+) -> (Vec<TrafficSelector>, Vec<TrafficSelector>) {
+    let side = |prefix: (IpAddr, IpAddr), ports: [u16; 2]| TrafficSelector {
+        first: prefix.0,
+        last: prefix.1,
+        protocol: selector.protocol,
+        ports: (ports[0], ports[1]),
+    };
+    let both = |ranges: [Vec<(IpAddr, IpAddr)>; 2]| {
+        let [source, destination] = ranges;
+        (
+            source.into_iter().map(|range| side(range, selector.source_ports)).collect(),
+            destination.into_iter().map(|range| side(range, selector.destination_ports)).collect(),
+        )
+    };
+    let host = |address: Ipv4Addr| vec![(IpAddr::V4(address), IpAddr::V4(address))];
+    match (selector.family, mode) {
+        (0, model::Mode::Tunnel) => both([any_range(), any_range()]),
+        (0, model::Mode::Transport) => both([host(local), host(remote)]),
+        _ => both([
+            range(selector.source.to_ip(selector.family), selector.source_prefix_len),
+            range(selector.destination.to_ip(selector.family), selector.destination_prefix_len),
+        ]),
+    }
+}
+
+fn any_range() -> Vec<(IpAddr, IpAddr)> {
+    let v4 = range(Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), 0);
+    let v6 = range(Some(IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED)), 0);
+    [v4, v6].concat()
+}
+
+fn range(base: Option<IpAddr>, prefix_len: u8) -> Vec<(IpAddr, IpAddr)> {
+    base.and_then(|base| ipnet::IpNet::new(base, prefix_len).ok())
+        .map(|net| (net.network(), net.broadcast()))
+        .into_iter()
+        .collect()
+}

@@ -1,0 +1,179 @@
+//! SA records out of what the engine negotiated, and the records of owners that name SAs.
+
+use std::net::IpAddr;
+
+use ike::{ChildPair, EspEncryption, EspKeys, Mode, TrafficSelector};
+use ipnet::IpNet;
+use shm::Writer;
+use shm::records::{
+    Address, NONE, PolicyRecord, SaRecord, Selector, TunnelRecord, algorithm, direction, mode, owner,
+};
+use zerocopy::FromZeros;
+use zeroize::Zeroize;
+
+use super::OwnerRecord;
+use crate::compile::{Child, Owner};
+use crate::slots::Slots;
+
+/// Without extended sequence numbers an SA ends with its sequence numbers (RFC 4303 section 3.3.3).
+const SHORT_SEQUENCE_PACKETS: u64 = u32::MAX as u64;
+
+/// A record that is overwritten when it goes.
+pub(super) struct Half {
+    pub(super) record: SaRecord,
+}
+
+impl Drop for Half {
+    fn drop(&mut self) {
+        self.record.key.zeroize();
+        self.record.integrity_key.zeroize();
+        self.record.salt.zeroize();
+    }
+}
+
+/// The inbound and the outbound record of a pair, without generations; `None` if the keys do not fit.
+pub(super) fn records(pair: &ChildPair, child: &Child, owner_kind: u8, owner: u32) -> Option<[Half; 2]> {
+    let half = |direction: u8, spi: u32, keys: &EspKeys| {
+        let mut half = Half { record: SaRecord::new_zeroed() };
+        let record = &mut half.record;
+        record.key.get_mut(..keys.key.len())?.copy_from_slice(&keys.key);
+        record.salt = keys.salt.as_slice().try_into().ok()?;
+        record.key_len = match pair.encryption {
+            EspEncryption::Aes128Gcm16 => 16,
+            EspEncryption::Aes256Gcm16 => 32,
+        };
+        if keys.key.len() != record.key_len as usize {
+            return None;
+        }
+        record.present = 1;
+        record.direction = direction;
+        record.mode = match pair.mode {
+            Mode::Transport => mode::TRANSPORT,
+            Mode::Tunnel => mode::TUNNEL,
+        };
+        record.algorithm = match pair.encryption {
+            EspEncryption::Aes128Gcm16 => algorithm::AES_128_GCM_16,
+            EspEncryption::Aes256Gcm16 => algorithm::AES_256_GCM_16,
+        };
+        record.esn = u8::from(pair.esn);
+        record.udp_encapsulation = u8::from(pair.udp_encapsulation);
+        record.owner_kind = owner_kind;
+        record.owner = owner;
+        record.spi = spi;
+        record.replay_window = if direction == direction::INBOUND { child.replay_window } else { 0 };
+        limits(pair, record);
+        (record.family, record.local) = Address::from_ip(pair.path.local.ip());
+        record.remote = pair.path.remote.ip().into();
+        if pair.udp_encapsulation {
+            record.local_port = pair.path.local.port();
+            record.remote_port = pair.path.remote.port();
+        }
+        record.selector = selector(pair, child);
+        Some(half)
+    };
+    Some([
+        half(direction::INBOUND, pair.spi_in, &pair.keys_in)?,
+        half(direction::OUTBOUND, pair.spi_out, &pair.keys_out)?,
+    ])
+}
+
+fn limits(pair: &ChildPair, record: &mut SaRecord) {
+    let lifetime = &pair.lifetime;
+    let sequence = (!pair.esn).then_some(SHORT_SEQUENCE_PACKETS);
+    let hard_packets = [lifetime.hard_packets, sequence].into_iter().flatten().min();
+    let soft_packets =
+        [lifetime.soft_packets, sequence.map(|most| most - most / 10)].into_iter().flatten().min();
+    record.soft_packets = soft_packets.unwrap_or(0);
+    record.hard_packets = hard_packets.unwrap_or(0);
+    record.soft_bytes = lifetime.soft_bytes.unwrap_or(0);
+    record.hard_bytes = lifetime.hard_bytes.unwrap_or(0);
+}
+
+/// What was agreed where it is one prefix on each side, otherwise what was asked for, which holds all of it.
+fn selector(pair: &ChildPair, child: &Child) -> Selector {
+    let ([local], [remote]) = (pair.local_selectors.as_slice(), pair.remote_selectors.as_slice()) else {
+        return child.selector;
+    };
+    let (Some(source), Some(destination)) = (prefix(local), prefix(remote)) else {
+        return child.selector;
+    };
+    if source.addr().is_ipv4() != destination.addr().is_ipv4() {
+        return child.selector;
+    }
+    let (family, source_base) = Address::from_ip(source.addr());
+    Selector {
+        source: source_base,
+        destination: destination.addr().into(),
+        source_prefix_len: source.prefix_len(),
+        destination_prefix_len: destination.prefix_len(),
+        protocol: local.protocol,
+        family,
+        source_ports: [local.ports.0, local.ports.1],
+        destination_ports: [remote.ports.0, remote.ports.1],
+        reserved: [0; 4],
+    }
+}
+
+/// The prefix that a range of addresses is, if it is one.
+fn prefix(range: &TrafficSelector) -> Option<IpNet> {
+    let common = match (range.first, range.last) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => (first.to_bits() ^ last.to_bits()).leading_zeros(),
+        (IpAddr::V6(first), IpAddr::V6(last)) => (first.to_bits() ^ last.to_bits()).leading_zeros(),
+        _ => return None,
+    };
+    let net = IpNet::new(range.first, u8::try_from(common).ok()?).ok()?;
+    (net.network() == range.first && net.broadcast() == range.last).then_some(net)
+}
+
+/// Whether an SA that was found is what a child of today would have.
+pub(super) fn serves(sa: &SaRecord, child: &Child) -> bool {
+    sa.mode == child.mode
+        && sa.local.to_ip(sa.family) == Some(child.local)
+        && sa.remote.to_ip(sa.family) == Some(child.remote)
+}
+
+/// The owner of an SA that was found.
+pub(super) fn owner_of(sa: &SaRecord, slots: &Slots) -> Option<Owner> {
+    match sa.owner_kind {
+        owner::TUNNEL => slots.tunnels.key(sa.owner).cloned().map(Owner::Tunnel),
+        owner::POLICY => slots.policies.key(sa.owner).cloned().map(Owner::Policy),
+        _ => None,
+    }
+}
+
+/// Kind and slot of an owner.
+pub(super) fn owner_slot(slots: &Slots, owner: &Owner) -> Option<(u8, u32)> {
+    match owner {
+        Owner::Tunnel(name) => slots.tunnels.slot(name).map(|slot| (owner::TUNNEL, slot)),
+        Owner::Policy(key) => slots.policies.slot(key).map(|slot| (owner::POLICY, slot)),
+    }
+}
+
+/// The SA that an owner's record names.
+pub(super) fn outbound_of(writer: &Writer, slots: &Slots, owner: &Owner) -> Option<u32> {
+    let outbound = match owner_record(writer, slots, owner)? {
+        OwnerRecord::Tunnel(_, record) => record.outbound_sa,
+        OwnerRecord::Policy(_, record) => record.outbound_sa,
+    };
+    (outbound != NONE).then_some(outbound)
+}
+
+/// Makes an owner's record name another SA. An owner that is not written yet will name it when it is.
+pub(super) fn put_outbound(writer: &mut Writer, slots: &Slots, owner: &Owner, outbound: Option<u32>) {
+    let outbound_sa = outbound.unwrap_or(NONE);
+    // The slots came out of the tables themselves: they are within them.
+    let _ = match owner_record(writer, slots, owner) {
+        Some(OwnerRecord::Tunnel(slot, record)) => writer.put(slot, &TunnelRecord { outbound_sa, ..record }),
+        Some(OwnerRecord::Policy(slot, record)) => writer.put(slot, &PolicyRecord { outbound_sa, ..record }),
+        None => return,
+    };
+}
+
+fn owner_record(writer: &Writer, slots: &Slots, owner: &Owner) -> Option<OwnerRecord> {
+    match owner_slot(slots, owner)? {
+        (owner::TUNNEL, slot) => {
+            writer.read(slot).ok()?.record.map(|record| OwnerRecord::Tunnel(slot, record))
+        }
+        (_, slot) => writer.read(slot).ok()?.record.map(|record| OwnerRecord::Policy(slot, record)),
+    }
+}
