@@ -333,6 +333,23 @@ impl Region {
         Ack { applied, refused }
     }
 
+    /// Whether the dataplane looked at what now stands in a slot.
+    pub fn is_settled(&self, table: Table, slot: u32) -> bool {
+        self.slot_cells(table, slot).is_some_and(|(version, _)| {
+            let version = version.load(Ordering::Acquire);
+            version % 2 == 0 && self.ack(table, slot).applied >= version
+        })
+    }
+
+    /// Whether a slot may get another object: it is vacant, and the dataplane knows it.
+    pub fn is_reusable(&self, table: Table, slot: u32) -> bool {
+        let vacant = self.slot_cells(table, slot).is_some_and(|(_, cells)| {
+            // A record begins with its `present` byte, which is 1 in every record in use.
+            cells.first().is_some_and(|word| word.load(Ordering::Relaxed).to_ne_bytes()[0] == 0)
+        });
+        vacant && self.is_settled(table, slot)
+    }
+
     /// Runtime state of the SA in a slot.
     pub fn sa_runtime(&self, slot: u32) -> Option<&SaRuntime> {
         self.cells::<SaRuntime>(self.inner.layout.sa_runtimes).get(slot as usize)
