@@ -215,3 +215,54 @@ fn twin_kind(number: u8) -> Result<TwinKind, MessageError> {
         value => Err(MessageError::Field { field: "twin kind", value }),
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn label() -> impl Strategy<Value = TwinLabel> {
+        (any::<bool>(), any::<u32>(), "[a-z0-9.]{1,15}").prop_map(|(tap, slot, name)| {
+            TwinLabel::new(if tap { TwinKind::Tap } else { TwinKind::Tun }, slot, &name)
+        })
+    }
+
+    fn message() -> impl Strategy<Value = Message> {
+        let hello = (any::<u32>(), any::<u64>(), any::<bool>(), proptest::collection::vec(label(), 0..254));
+        prop_oneof![
+            hello.prop_map(|(pid, epoch, more, twins)| Message::Hello { pid, epoch, more, twins }),
+            label().prop_map(Message::Twin),
+            label().prop_map(|label| Message::TwinGone { kind: label.kind, slot: label.slot }),
+            prop_oneof![Just(Doorbell::Changes), Just(Doorbell::Acks), Just(Doorbell::Events)]
+                .prop_map(Message::Doorbell),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_is_read_as_it_was_written(message in message()) {
+            let bytes = message.encode();
+            prop_assert!(bytes.len() <= MESSAGE_BYTES_MOST);
+            prop_assert_eq!(Message::decode(&bytes), Ok(message));
+        }
+
+        #[test]
+        fn a_message_with_a_byte_more_or_less_is_refused(message in message()) {
+            let mut bytes = message.encode();
+            bytes.push(0);
+            prop_assert!(Message::decode(&bytes).is_err());
+            bytes.truncate(bytes.len() - 2);
+            prop_assert!(Message::decode(&bytes).is_err());
+        }
+
+        #[test]
+        fn what_is_read_from_any_bytes_is_written_back_as_those(
+            bytes in proptest::collection::vec(prop_oneof![0u8..5, any::<u8>()], 0..80)
+        ) {
+            if let Ok(message) = Message::decode(&bytes) {
+                prop_assert_eq!(message.encode(), bytes);
+            }
+        }
+    }
+}

@@ -221,3 +221,6 @@ fn name(field: &'static str, bytes: &[u8]) -> Result<(), Invalid> {
         && !padding.is_empty();
     if sound { Ok(()) } else { Err(Invalid::Name { field }) }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;
