@@ -41,7 +41,7 @@ pub fn pre_shared_key(api: &Api, peer: Site, key: &str) -> Result<()> {
 }
 
 /// A tunnel to `peer` under an ipsec-profile (tunnel protection), AES-256-GCM in transport mode, and the IPv6 route
-/// through it; IPv4 routes are OSPF's.
+/// through it; IPv4 routes are OSPF's, or [`static_routes`].
 pub fn protected_tunnel(api: &Api, own: Site, peer: Site, key: &str) -> Result<()> {
     pre_shared_key(api, peer, key)?;
     api.put("/v1/transform-sets/aes256", &json!({"encryption": "aes-256-gcm", "mode": "transport"}))?;
@@ -97,6 +97,12 @@ pub fn crypto_mapped_tunnel(api: &Api, own: Site, peer: Site, mode: Mode, key: &
 pub fn transform_set_for_map(api: &Api, mode: Mode) -> Result<()> {
     let body = json!({"encryption": "aes-128-gcm", "mode": mode.word()});
     api.put("/v1/transform-sets/aes128", &body).map(drop)
+}
+
+/// The IPv4 route through the tunnel, where no OSPF runs.
+pub fn static_routes(api: &Api, peer: Site) -> Result<()> {
+    let body = json!({"destination": peer.red4(), "tunnel": format!("to-{}", peer.name)});
+    api.put(&format!("/v1/routes/{}-v4", peer.name), &body).map(drop)
 }
 
 fn route6(api: &Api, peer: Site) -> Result<()> {

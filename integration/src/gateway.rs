@@ -120,6 +120,22 @@ impl Gateway {
         sum.with_context(|| format!("no sample of {name} with {labels:?}"))
     }
 
+    /// Packets dropped for a reason.
+    pub fn drops(&self, reason: &str) -> Result<u64> {
+        let label = format!("reason=\"{reason}\"");
+        // A count of packets: whole, and far from where a float loses one.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a counter")]
+        Ok(self.metric("culvert_drops_total", &[&label])? as u64)
+    }
+
+    /// Waits until more than `before` packets were dropped for a reason.
+    pub fn drops_more(&self, reason: &str, before: u64) -> Result<u64> {
+        wait::until(&format!("drops for {reason} beyond {before}"), Duration::from_secs(10), || {
+            let now = self.drops(reason)?;
+            if now > before { Ok(now) } else { bail!("{now}") }
+        })
+    }
+
     /// Directory for logs and captures of this gateway.
     pub fn dir(&self) -> &Path {
         &self.dir

@@ -176,6 +176,17 @@ impl Lab {
         self.sites.iter().map(|(site, _)| site.black().into()).collect()
     }
 
+    /// Sends frames of a kind to a site's black port from the underlay, with scapy: see `peer/hostile.py`.
+    pub fn hostile(&self, case: &str, to: Site, posing_as: Site) -> Result<String> {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/peer/hostile.py");
+        let (target, source) = (to.black(), posing_as.black());
+        // Debian's python, which has Debian's scapy.
+        self.underlay.run(&format!(
+            "/usr/bin/python3 {script} {case} {} {target} {} {source}",
+            to.name, posing_as.name
+        ))
+    }
+
     /// Starts the witness on all black cables.
     pub fn sniff(&self) -> Result<Sniffer> {
         let interfaces: Vec<&str> = self.sites.iter().map(|(site, _)| site.name).collect();

@@ -15,6 +15,7 @@ pub mod gateway;
 pub mod lab;
 pub mod leftovers;
 pub mod namespace;
+pub mod pair;
 pub mod pcap;
 pub mod peer;
 pub mod process;

@@ -1,0 +1,60 @@
+//! New keys while traffic runs, asked for by either side.
+
+use anyhow::{Result, bail};
+use integration::configuration::profile;
+use integration::gateway::Gateway;
+use integration::lab::{ALPHA, BETA, GAMMA, Site};
+use integration::pair::{Mapped, PATIENCE, Pair};
+use integration::strongswan::Mode;
+use integration::{checks, sa, wait};
+use serde_json::json;
+use std::collections::BTreeSet;
+
+fn sending_on_others_than(gateway: &Gateway, peer: Site, old: &BTreeSet<u32>) -> Result<()> {
+    wait::until("new SPIs", PATIENCE, || {
+        let new = sa::spis(&sa::with_peer(gateway, peer)?, true);
+        if !new.is_empty() && new.is_disjoint(old) { Ok(()) } else { bail!("{new:08x?}") }
+    })
+}
+
+#[test]
+fn on_request() -> Result<()> {
+    let pair = Pair::up()?;
+    let old = sa::spis(&sa::with_peer(&pair.alpha, BETA)?, true);
+    let mut traffic = pair.pinging(8)?;
+    pair.alpha.api.post("/v1/tunnels/to-beta/rekey")?;
+    sending_on_others_than(&pair.alpha, BETA, &old)?;
+    traffic.still_running()?;
+    let pings = traffic.finish()?;
+    assert!(pings.all_answered(), "{pings:?}");
+    Ok(())
+}
+
+#[test]
+fn by_packet_count() -> Result<()> {
+    let pair = Pair::bare()?;
+    pair.configure()?;
+    let mut body = profile();
+    body["lifetime_packets"] = json!(1000);
+    pair.alpha.api.put("/v1/ipsec-profiles/main", &body)?;
+    pair.passes(PATIENCE)?;
+    let old = sa::spis(&sa::with_peer(&pair.alpha, BETA)?, true);
+    let pings = checks::ping_every(pair.lab.host(ALPHA)?, &BETA.host()[0], 2500, "0.002")?;
+    sending_on_others_than(&pair.alpha, BETA, &old)?;
+    assert!(pings.all_answered(), "{pings:?}");
+    Ok(())
+}
+
+#[test]
+fn begun_by_strongswan() -> Result<()> {
+    let mapped = Mapped::up(Mode::Transport)?;
+    let old = sa::spis(&sa::with_peer(&mapped.alpha, GAMMA)?, true);
+    let mut traffic = mapped.pinging(8)?;
+    mapped.gamma.gateway.run("swanctl --rekey --child gre")?;
+    sending_on_others_than(&mapped.alpha, GAMMA, &old)?;
+    traffic.still_running()?;
+    let pings = traffic.finish()?;
+    assert!(pings.all_answered(), "{pings:?}");
+    assert_eq!(mapped.gamma.gateway.xfrm_error("XfrmInNoStates")?, 0);
+    Ok(())
+}
