@@ -1,0 +1,188 @@
+//! A security association, as the stages use it.
+
+use esp::framing::{HEADER_BYTES, IV_BYTES};
+use esp::{Algorithm, Engine, ReplayWindow, SaKey};
+use packet::RuleMatch;
+use packet::header::{ipv4, protocol, udp};
+use shm::records::{SaRecord, algorithm, direction, mode, owner};
+use shm::{EventKind, EventRecord, SaRuntime};
+
+use crate::crypto_map::rule_match;
+use crate::update::RecordError;
+
+/// Whom an SA serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// A tunnel with an ipsec-profile.
+    Tunnel(u32),
+    /// A policy of a crypto map.
+    Policy(u32),
+}
+
+/// Sequence numbers left of an SA without ESN when it asks to be replaced, whatever its record says.
+const SEQUENCES_LEFT_AT_SOFT_LIMIT: u64 = 1 << 28;
+
+/// An SA: what a packet needs first, then the expanded key, in one aligned block.
+#[repr(align(64))]
+pub struct Sa {
+    pub(crate) runtime: &'static SaRuntime,
+    pub(crate) slot: u32,
+    pub(crate) spi: u32,
+    pub(crate) salt: [u8; 4],
+    pub(crate) replay_window: u32,
+    pub(crate) outbound: bool,
+    pub(crate) esn: bool,
+    pub(crate) tunnel_mode: bool,
+    pub(crate) udp: bool,
+    pub(crate) owner: Owner,
+    pub(crate) local: [u8; 4],
+    pub(crate) remote: [u8; 4],
+    soft_packets: u64,
+    hard_packets: u64,
+    soft_bytes: u64,
+    hard_bytes: u64,
+    pub(crate) generation: u64,
+    /// When [`EventKind::Traffic`] was last raised, in milliseconds since the Unix epoch.
+    pub(crate) traffic_told_ms: u64,
+    pub(crate) key: SaKey,
+    local_port: u16,
+    remote_port: u16,
+    /// What it may carry, `source` being local.
+    pub(crate) selector: RuleMatch,
+}
+
+/// What limits say about one more packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limit {
+    Within,
+    Soft,
+    Hard,
+}
+
+impl Sa {
+    /// From its record, with the key expanded for `engine` in its final place.
+    ///
+    /// # Errors
+    /// The record asks for what the fast path does not have, or its key has the wrong length.
+    pub fn new(
+        slot: u32,
+        record: &SaRecord,
+        engine: &Engine,
+        runtime: &'static SaRuntime,
+    ) -> Result<Box<Self>, RecordError> {
+        if record.family != 4 {
+            return Err(RecordError::Family);
+        }
+        let algorithm = match record.algorithm {
+            algorithm::AES_128_GCM_16 => Algorithm::Aes128Gcm16,
+            algorithm::AES_256_GCM_16 => Algorithm::Aes256Gcm16,
+            _ => return Err(RecordError::Algorithm),
+        };
+        let owner = match record.owner_kind {
+            owner::TUNNEL => Owner::Tunnel(record.owner),
+            owner::POLICY => Owner::Policy(record.owner),
+            _ => return Err(RecordError::Owner),
+        };
+        let limit = |value: u64| if value == 0 { u64::MAX } else { value };
+        let mut sa = Box::new(Self {
+            runtime,
+            slot,
+            spi: record.spi,
+            salt: record.salt,
+            replay_window: record.replay_window,
+            outbound: record.direction == direction::OUTBOUND,
+            esn: record.esn != 0,
+            tunnel_mode: record.mode == mode::TUNNEL,
+            udp: record.udp_encapsulation != 0,
+            owner,
+            local: v4(&record.local.bytes),
+            remote: v4(&record.remote.bytes),
+            soft_packets: limit(record.soft_packets),
+            hard_packets: limit(record.hard_packets),
+            soft_bytes: limit(record.soft_bytes),
+            hard_bytes: limit(record.hard_bytes),
+            generation: record.generation,
+            traffic_told_ms: 0,
+            key: SaKey::default(),
+            local_port: record.local_port,
+            remote_port: record.remote_port,
+            selector: rule_match(&record.selector)?,
+        });
+        let key = record.key.get(..record.key_len as usize).ok_or(RecordError::Key)?;
+        engine.expand(algorithm, key, &mut sa.key).map_err(|_| RecordError::Key)?;
+        Ok(sa)
+    }
+
+    /// Takes up the state of the region: a new SA starts at the beginning, one that a former process used goes on, an
+    /// outbound one after a jump that no number it may have sent lies beyond. Called by the worker that owns the SA.
+    pub(crate) fn take_up(&self) {
+        use std::sync::atomic::Ordering::Relaxed;
+        if self.runtime.generation.load(Relaxed) != self.generation {
+            self.runtime.reset(self.generation, u64::from(self.outbound));
+        } else if self.outbound {
+            self.runtime.resume_outbound();
+        }
+    }
+
+    /// Bytes in front of the payload: outer IPv4 header, UDP header, ESP header and IV.
+    pub(crate) const fn headers_len(&self) -> usize {
+        ipv4::LEN_BYTES + if self.udp { udp::LEN_BYTES } else { 0 } + HEADER_BYTES + IV_BYTES
+    }
+
+    /// The largest payload (in tunnel mode: the largest IP packet) whose ESP packet fits an MTU, in bytes.
+    pub(crate) fn payload_that_fits(&self, mtu_bytes: usize) -> Option<usize> {
+        let outer = self.headers_len() - HEADER_BYTES - IV_BYTES;
+        esp::framing::payload_that_fits(mtu_bytes.checked_sub(outer)?)
+    }
+
+    /// The IP protocol that the outer header names.
+    pub(crate) const fn outer_protocol(&self) -> u8 {
+        if self.udp { protocol::UDP } else { protocol::ESP }
+    }
+
+    /// The UDP header of a packet, its length zero.
+    pub(crate) fn udp_header(&self) -> [u8; udp::LEN_BYTES] {
+        udp::header(self.local_port, self.remote_port, 0)
+    }
+
+    /// The replay window.
+    #[inline]
+    pub(crate) fn window(&self) -> ReplayWindow<'static> {
+        ReplayWindow::new(&self.runtime.next_sequence, &self.runtime.window, self.replay_window)
+    }
+
+    /// Judges the counts as they are before one more packet.
+    #[inline]
+    pub(crate) fn limit(&self, packets: u64, bytes: u64, sequence: u64) -> Limit {
+        if packets >= self.hard_packets || bytes >= self.hard_bytes {
+            return Limit::Hard;
+        }
+        let near_end = !self.esn && sequence > u64::from(u32::MAX) - SEQUENCES_LEFT_AT_SOFT_LIMIT;
+        if packets >= self.soft_packets || bytes >= self.soft_bytes || near_end {
+            return Limit::Soft;
+        }
+        Limit::Within
+    }
+
+    /// An event about this SA.
+    pub(crate) fn event(&self, kind: EventKind) -> EventRecord {
+        EventRecord::of_sa(kind, self.slot, self.generation, self.spi)
+    }
+}
+
+impl std::fmt::Debug for Sa {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Sa")
+            .field("slot", &self.slot)
+            .field("spi", &self.spi)
+            .field("outbound", &self.outbound)
+            .field("owner", &self.owner)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The IPv4 address in the first four of sixteen bytes.
+pub(crate) fn v4(bytes: &[u8; 16]) -> [u8; 4] {
+    [bytes[0], bytes[1], bytes[2], bytes[3]]
+}
