@@ -115,15 +115,19 @@ impl Lab {
         Ok(Self { underlay, dir, sites: Vec::new(), _files: Files })
     }
 
-    /// Adds a site: its cables and the host behind it. Returns the namespace for the gateway, where `eth-black` and
-    /// `eth-red` are the bare ends of its two cables.
+    /// Adds a site for a Culvert gateway: its cables and the host behind it. Returns the namespace for the gateway,
+    /// where `eth-black` and `eth-red` are the bare ends of its two cables.
     pub fn site(&mut self, site: Site) -> Result<Namespace> {
+        self.site_used(site, Use::Port)
+    }
+
+    fn site_used(&mut self, site: Site, used: Use) -> Result<Namespace> {
         let gateway = Namespace::create(site.name)?;
         let host = Namespace::create(&format!("host-{}", site.name))?;
         let end = |namespace, interface| End { namespace, interface };
         let (black, red) = (end(&gateway, "eth-black"), end(&gateway, "eth-red"));
-        veth::connect((black, Use::RawFrames), (end(&self.underlay, site.name), Use::Kernel))?;
-        veth::connect((red, Use::RawFrames), (end(&host, "eth0"), Use::Kernel))?;
+        veth::connect((black, used), (end(&self.underlay, site.name), Use::Kernel))?;
+        veth::connect((red, used), (end(&host, "eth0"), Use::Kernel))?;
         self.underlay.ip(&format!("addr add {}/24 dev {}", site.router(), site.name))?;
         let [host4, host6] = site.host();
         host.ip(&format!("addr add {host4}/24 dev eth0"))?;
@@ -159,7 +163,7 @@ impl Lab {
     /// Adds a site with a foreign gateway that boots while the caller does other things and then configures it.
     pub fn booting_foreign(&mut self, settings: Settings) -> Result<Foreign> {
         let site = settings.own;
-        let namespace = self.site(site)?;
+        let namespace = self.site_used(site, Use::Card)?;
         let gateway =
             StrongSwan::boot(&namespace, &["eth-black", "eth-red"], &boot_dir(site.name)?, settings)?;
         Ok(Foreign { gateway, namespace })

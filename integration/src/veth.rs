@@ -19,11 +19,13 @@ pub struct End<'a> {
 pub enum Use {
     /// The kernel's own stack: a host or a router.
     Kernel,
-    /// A reader of raw frames: the kernel must neither answer nor speak there.
-    RawFrames,
+    /// A port of a Culvert gateway: left as it comes, since preparing it is the gateway's own task.
+    Port,
+    /// A card of a guest, which reads and writes raw frames there: this kernel must neither answer nor speak.
+    Card,
 }
 
-/// Lays a cable and brings both ends up. The namespaces' end is the cable's end.
+/// Lays a cable and brings up the ends that are ours to bring up. It goes with the first of the two namespaces.
 ///
 /// A kernel leaves checksums and segmentation to the card; a reader of raw frames at the other end
 /// would see neither done. So transmit offload is off at every end that has a kernel.
@@ -47,8 +49,10 @@ pub fn connect(one: (End<'_>, Use), other: (End<'_>, Use)) -> Result<()> {
         ],
     )?;
     for (end, used) in [(a, use_a), (b, use_b)] {
-        prepare(end, used)?;
-        end.namespace.ip(&format!("link set {} up", end.interface))?;
+        if used != Use::Port {
+            prepare(end, used)?;
+            end.namespace.ip(&format!("link set {} up", end.interface))?;
+        }
     }
     Ok(())
 }
@@ -56,8 +60,8 @@ pub fn connect(one: (End<'_>, Use), other: (End<'_>, Use)) -> Result<()> {
 fn prepare(end: End<'_>, used: Use) -> Result<()> {
     let End { namespace, interface } = end;
     namespace.run(&format!("ethtool -K {interface} tx off gro off"))?;
-    if used == Use::RawFrames {
-        // Before it is up: the twin has the same MAC address, and so the same link-local address.
+    if used == Use::Card {
+        // Before it is up: it must not speak of an address of its own.
         namespace.sysctl(&format!("net.ipv6.conf.{interface}.disable_ipv6"), "1")?;
         namespace.ip(&format!("link set {interface} arp off addrgenmode none"))?;
     }

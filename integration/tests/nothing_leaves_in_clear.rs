@@ -29,9 +29,13 @@ fn a_tunnel_whose_peer_is_silent_drops_and_counts() -> Result<()> {
     let before = alpha.drops("no_sa")?;
     assert_eq!(ping(lab.host(ALPHA)?, &BETA.host()[0], 10)?.received, 0);
     assert!(alpha.drops_more("no_sa", before)? >= before + 10);
-    // The underlay has nobody at beta's address: its router says so, in clear, of what it was sent, which is IKE.
-    lab.underlay.run("ip -s neigh")?;
-    drop(sniffer);
+    // The underlay has nobody at beta's address; its router says so, of the IKE messages that it was sent.
+    let routers_word = format!("IP protocol 1 {} > {}", ALPHA.router(), ALPHA.black());
+    for capture in sniffer.finish()? {
+        let leaks = capture.leaks(&[ALPHA.black().into(), BETA.black().into()]);
+        ensure!(leaks.keys().all(|leak| *leak == routers_word), "{}: {leaks:?}", capture.interface);
+        ensure!(capture.esp_frames() == 0, "ESP without an SA on {}", capture.interface);
+    }
     Ok(())
 }
 

@@ -36,7 +36,8 @@ fn two_foreign_gateways_exchange_routes_and_pings_over_gre_in_esp() -> Result<()
 fn a_half_open_initiator_makes_a_foreign_gateway_ask_for_cookies() -> Result<()> {
     let mut lab = Lab::new()?;
     let beta = lab.foreign(Settings::new(BETA, GAMMA, "lab-secret"))?;
-    let gamma = lab.foreign(Settings { charon: "cookie_threshold = 1\n", ..Settings::new(GAMMA, BETA, "lab-secret") })?;
+    let gamma = lab
+        .foreign(Settings { charon: "cookie_threshold = 1\n", ..Settings::new(GAMMA, BETA, "lab-secret") })?;
     lab.hostile("half-open", GAMMA, BETA)?;
     beta.gateway.run("swanctl --initiate --child gre")?;
     let log = gamma.gateway.log()?;
