@@ -1,9 +1,11 @@
 //! A small client of the REST API.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
+use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 
 /// Speaks to one gateway.
 #[derive(Clone, Debug)]
@@ -35,13 +37,21 @@ impl Answer {
 }
 
 impl Api {
-    /// A client of `base` (`http://127.0.0.1:8080`) that shows `token`.
-    pub fn new(base: &str, token: &str) -> Self {
+    /// A client of `base` (`https://127.0.0.1:8443`) that trusts this certificate alone and shows `token`.
+    pub fn new(base: &str, token: &str, certificate_pem: &[u8]) -> Result<Self> {
+        let certificate = Certificate::from_pem(certificate_pem).context("the server's certificate")?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = TlsConfig::builder()
+            .provider(TlsProvider::Rustls)
+            .unversioned_rustls_crypto_provider(provider)
+            .root_certs(RootCerts::new_with_certs(&[certificate]))
+            .build();
         let config = ureq::Agent::config_builder()
+            .tls_config(tls)
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(15)))
             .build();
-        Self { base: base.to_owned(), token: token.to_owned(), agent: config.into() }
+        Ok(Self { base: base.to_owned(), token: token.to_owned(), agent: config.into() })
     }
 
     /// URL of the server, without a path.

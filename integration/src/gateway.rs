@@ -22,6 +22,9 @@ use crate::wait;
 /// descriptor 3; the process id must be the daemon's own, which `exec` keeps.
 const ACTIVATE: &str = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"";
 
+/// Certificate that `culvertd` makes for itself, in its state directory.
+const CERTIFICATE: &str = "tls/cert.pem";
+
 /// How a gateway is started.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -54,11 +57,14 @@ impl Gateway {
         fs::create_dir_all(&state)?;
         let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, options.api_port)))
             .with_context(|| format!("cannot listen on 127.0.0.1:{}", options.api_port))?;
-        let base = format!("http://{}", listener.local_addr()?);
+        let base = format!("https://{}", listener.local_addr()?);
         let token = create_token(&state)?;
         let control = start_control(&namespace, &dir, listener)?;
         let dataplane = start_dataplane(&namespace, &dir, options)?;
-        let api = Api::new(&base, &token);
+        let certificate = state.join(CERTIFICATE);
+        let pem = wait::until("the API's certificate", Duration::from_secs(30), || fs::read(&certificate))
+            .with_context(|| format!("culvertd says:\n{}", tail(&dir.join("culvertd.log"))))?;
+        let api = Api::new(&base, &token, &pem)?;
         let gateway = Self { control, dataplane, api, namespace, dir };
         gateway.answers(Duration::from_secs(30))?;
         Ok(gateway)
@@ -134,6 +140,11 @@ impl Gateway {
             let now = self.drops(reason)?;
             if now > before { Ok(now) } else { bail!("{now}") }
         })
+    }
+
+    /// File with the certificate of its API.
+    pub fn certificate(&self) -> PathBuf {
+        self.dir.join("state").join(CERTIFICATE)
     }
 
     /// Directory for logs and captures of this gateway.

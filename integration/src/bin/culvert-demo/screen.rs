@@ -154,11 +154,12 @@ and compares what happens with what should. gamma is a Linux kernel of its own w
 Everything keeps running. API of alpha: {alpha_url}   of beta: {beta_url}   page to try it: {alpha_url}/docs
 Token of alpha (admin): {token}
 
-  A={alpha_url} T={token}
-  curl -s -H \"Authorization: Bearer $T\" $A/v1/tunnels/to-beta/state
-  curl -s -H \"Authorization: Bearer $T\" $A/v1/ipsec-sas
-  curl -s -H \"Authorization: Bearer $T\" -X POST $A/v1/tunnels/to-beta/rekey
-  curl -s -H \"Authorization: Bearer $T\" $A/metrics | grep -v '^#'
+  A={alpha_url}
+  ask() {{ curl -s --cacert {certificate} -H \"Authorization: Bearer {token}\" \"$@\"; echo; }}
+  ask $A/v1/tunnels/to-beta/state
+  ask $A/v1/ipsec-sas
+  ask -X POST $A/v1/tunnels/to-beta/rekey
+  ask $A/metrics | grep -v '^#'
   ip netns exec {host} ping 10.0.2.10                      # through the tunnel to beta's host
   ip netns exec {underlay} tcpdump -ni alpha                  # what the Internet sees of it
   ip netns exec {gateway} ip route                              # what OSPF learned
@@ -168,6 +169,7 @@ Ctrl-C takes all of it down.",
             alpha_url = alpha.base(),
             beta_url = beta.base(),
             token = alpha.token(),
+            certificate = scene.alpha.certificate().display(),
             host = namespace("host-alpha"),
             underlay = namespace("underlay"),
             gateway = namespace("alpha"),
