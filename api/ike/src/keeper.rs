@@ -321,7 +321,7 @@ impl Engine {
             return;
         }
         let mut moved = None;
-        self.with_sa(now, from, |sa, _| moved = sa.established_mut().map(|(_, old)| old.hand_over()));
+        self.with_sa(now, from, |sa, _| moved = sa.established_mut().map(|(_, old)| old.hand_over(now)));
         let Some((children, jobs)) = moved else { return };
         for spi_in in children.keys() {
             self.core.esp.insert(*spi_in, to);

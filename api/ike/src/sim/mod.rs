@@ -4,6 +4,7 @@
 
 mod dataplane;
 mod link;
+pub mod replay;
 pub mod setup;
 
 use std::time::{Duration, Instant};

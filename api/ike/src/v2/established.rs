@@ -25,6 +25,8 @@ const IKE_GRACE: Duration = Duration::from_secs(600);
 /// When duplicates are looked for, and when they are ended though the peer should have done it.
 pub(super) const DUPLICATE_CHECK: Duration = Duration::from_secs(10);
 pub(super) const DUPLICATE_FORCED: Duration = Duration::from_secs(40);
+/// A replaced SA whose DELETE the peer owes is gone by itself after this long.
+pub(super) const REPLACED_PATIENCE: Duration = Duration::from_secs(60);
 /// Jobs waiting in one IKE SA.
 const MAX_QUEUE: usize = 4096;
 
@@ -99,6 +101,8 @@ pub(crate) struct Established {
     pub(crate) expires_at: Instant,
     pub(crate) duplicate_check_at: Option<Instant>,
     pub(crate) life: Life,
+    /// The SA that the peer's rekey made this one for, while a rekey of our own may still win.
+    pub(super) contends_with: Option<IkeSaId>,
     /// The initiator said that it has no other SA with us.
     pub(super) initial_contact: bool,
     /// The peer's rekey of this SA that we answered.
@@ -134,6 +138,7 @@ impl Established {
             expires_at,
             duplicate_check_at: None,
             life: Life::Active,
+            contends_with: None,
             initial_contact: false,
             theirs: None,
         }
@@ -197,6 +202,14 @@ impl Established {
         }
         if header.exchange == Exchange::IkeAuth || matches!(header.exchange, Exchange::Other(_)) {
             return dropped(self, "unexpected_exchange");
+        }
+        if let Some(old) = self.contends_with.take() {
+            let loses = payloads.as_ref().is_ok_and(|found| found.contains(&Payload::Delete(Delete::IkeSa)));
+            if !loses {
+                // The peer works on this SA: its rekey stands. It asks again when the children are here.
+                core.followups.push_back(Followup::MoveChildren { from: old, to: ends.id });
+                return dropped(self, "children_not_here");
+            }
         }
         self.accept_request(inbound);
         if inbound.path != ends.path && (ends.nat.remote || inbound.path.remote.ip() == ends.path.remote.ip())
@@ -360,10 +373,16 @@ impl Established {
         self.enqueue(after(now, wait), job);
     }
 
+    /// Once another SA took its place, what is about children waits for that one, and the rest is pointless.
+    fn may_begin(&self, job: Job) -> bool {
+        self.life == Life::Active || job == Job::DeleteIke
+    }
+
     /// Begins waiting jobs while the window is free.
     pub(crate) fn pump(&mut self, ends: &Ends, core: &mut Core, now: Instant) {
         while self.send.is_idle() {
-            let due = self.queue.iter().position(|(not_before, _)| *not_before <= now);
+            let due =
+                self.queue.iter().position(|(not_before, job)| *not_before <= now && self.may_begin(*job));
             let Some((_, job)) = due.and_then(|index| self.queue.remove(index)) else { return };
             self.begin(ends, core, now, job);
         }
@@ -374,13 +393,12 @@ impl Established {
             (Job::DeleteIke, _) => {
                 self.request(ends, core, now, &[Payload::Delete(Delete::IkeSa)], Request::DeleteIke);
             }
-            (_, Life::Deleting(_)) => {}
-            (Job::DeleteChild(spi_in), _) => {
+            (_, Life::Deleting(_) | Life::Replaced) => {}
+            (Job::DeleteChild(spi_in), Life::Active) => {
                 let payloads = [Payload::Delete(Delete::Esp(vec![spi_in]))];
                 self.request(ends, core, now, &payloads, Request::DeleteChild(spi_in));
             }
-            (Job::Probe, _) => self.request(ends, core, now, &[], Request::Probe),
-            (_, Life::Replaced) => {}
+            (Job::Probe, Life::Active) => self.request(ends, core, now, &[], Request::Probe),
             (Job::CreateChild(id), Life::Active) => {
                 let config = self.config.children.iter().find(|child| child.id == id).cloned();
                 let Some(config) = config.filter(|_| !core.has_pair(id)) else { return };
@@ -579,7 +597,8 @@ impl Established {
             deadline = earlier(deadline, Some(self.rekey_at));
         }
         if self.send.is_idle() {
-            deadline = earlier(deadline, self.queue.iter().map(|(not_before, _)| *not_before).min());
+            let waiting = self.queue.iter().filter(|(_, job)| self.may_begin(*job));
+            deadline = earlier(deadline, waiting.map(|(not_before, _)| *not_before).min());
         }
         deadline = earlier(deadline, self.probe_due());
         deadline = earlier(deadline, self.keepalive_at(ends, Duration::from_secs(20)));
@@ -596,7 +615,11 @@ impl Established {
     }
 
     /// The successor takes over children and the jobs about them.
-    pub(crate) fn hand_over(&mut self) -> (BTreeMap<u32, ChildSa>, Vec<(Instant, Job)>) {
+    pub(crate) fn hand_over(&mut self, now: Instant) -> (BTreeMap<u32, ChildSa>, Vec<(Instant, Job)>) {
+        if self.life == Life::Active {
+            self.life = Life::Replaced;
+            self.expires_at = self.expires_at.min(after(now, REPLACED_PATIENCE));
+        }
         let about_children =
             |job: &Job| matches!(job, Job::CreateChild(_) | Job::RekeyChild(_) | Job::DeleteChild(_));
         let queue = std::mem::take(&mut self.queue);
@@ -606,6 +629,7 @@ impl Established {
     }
 
     pub(crate) fn take_over(&mut self, children: BTreeMap<u32, ChildSa>, jobs: Vec<(Instant, Job)>) {
+        self.contends_with = None;
         self.children.extend(children);
         for (not_before, job) in jobs {
             self.enqueue(not_before, job);

@@ -1,11 +1,11 @@
 //! Rekeying of the IKE SA itself (RFC 7296 sections 1.3.2, 2.8.2 and 2.18).
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::collision::{Verdict, lowest, resolve};
 use super::core::{Core, Followup};
-use super::established::{Established, Job, Life, Request};
+use super::established::{Established, Job, Life, REPLACED_PATIENCE, Request};
 use super::init::{NONCE_LEN_BYTES, sole};
 use super::payloads::Picked;
 use super::proposals;
@@ -15,9 +15,6 @@ use crate::exchange::after;
 use crate::wire::registry::notify;
 use crate::wire::{Exchange, Notify, Payload, Protocol};
 use crate::{Connection, Group, IkeSaId, Path};
-
-/// A replaced SA whose DELETE the peer owes is deleted by us after this long.
-const REPLACED_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Our request.
 pub(crate) struct IkeRekeyRequest {
@@ -114,7 +111,10 @@ impl Established {
         let keys = self.keys.successor(chosen.suite, false, &secret, (nonce_i, &nonce_r), spis);
         let lowest_nonce = lowest(nonce_i, &nonce_r);
         let new_ends = ends.successor(id, false, spis);
-        let born = self.successor_sa(core, now, new_ends, keys, lowest_nonce.clone());
+        let mut born = self.successor_sa(core, now, new_ends, keys, lowest_nonce.clone());
+        if let Some((_, contender)) = born.established_mut().filter(|_| self.is_rekeying()) {
+            contender.contends_with = Some(ends.id);
+        }
         core.born.push(born);
         self.theirs = Some(TheirIkeRekey { successor: id, lowest_nonce });
         if self.is_rekeying() {
