@@ -69,6 +69,8 @@ pub(crate) struct ChildRequest {
     pub(crate) nonce: Vec<u8>,
     key_pair: Option<KeyPair>,
     pub(crate) theirs: Option<TheirRekey>,
+    /// Outbound SPIs that the peer deleted while we waited: the answer may be late, and name one of them.
+    pub(super) deleted_early: Vec<u32>,
     group_changed: bool,
 }
 
@@ -83,6 +85,7 @@ impl ChildRequest {
             nonce: Vec::new(),
             key_pair: None,
             theirs: None,
+            deleted_early: Vec::new(),
             group_changed: false,
         }
     }
@@ -93,7 +96,7 @@ impl ChildRequest {
         let key_pair = group.and_then(|group| KeyPair::new(group, &mut core.random));
         let nonce = core.random.array::<NONCE_LEN_BYTES>().to_vec();
         let spi_in = core.new_esp_spi(ends.id);
-        Self { config, rekeys, spi_in, nonce, key_pair, theirs: None, group_changed: false }
+        Self { config, rekeys, spi_in, nonce, key_pair, theirs: None, deleted_early: Vec::new(), group_changed: false }
     }
 
     /// The same request with the group that the peer wants, if we offered it and it is the first change.

@@ -91,6 +91,10 @@ impl Established {
         let old =
             self.children.values().find(|child| child.spi_out == spi_out && rekey.protocol == Protocol::Esp);
         let Some(old) = old else {
+            // It may be the pair of an answer that is still under way to us.
+            if matches!(self.send.task(), Some(Request::Child(_))) {
+                return Err(Refusal::plain(notify::TEMPORARY_FAILURE));
+            }
             return Err(Refusal {
                 error: Notify::about_esp(notify::CHILD_SA_NOT_FOUND, spi_out),
                 cause: None,
@@ -335,6 +339,13 @@ impl Established {
                 return;
             }
         };
+        if request.deleted_early.contains(&pair.spi_out) {
+            core.esp.remove(&request.spi_in);
+            if request.rekeys.is_none() {
+                self.child_failed(ends, core, now, request.config.id, Cause::DeletedByPeer);
+            }
+            return;
+        }
         let lowest_nonce = lowest(nonces.0, nonces.1);
         if let Some(theirs) = &request.theirs
             && resolve(&lowest_nonce, &theirs.lowest_nonce) == Verdict::KeepTheirs

@@ -12,6 +12,9 @@ use crate::wire::registry::notify;
 use crate::wire::{Delete, Exchange, Payload};
 use crate::{Cause, Event};
 
+/// Deletes remembered for an answer that is under way.
+const MAX_DELETED_EARLY: usize = 16;
+
 impl Established {
     pub(super) fn handle_informational(
         mut self: Box<Self>,
@@ -55,7 +58,14 @@ impl Established {
         now: Instant,
         spi_out: u32,
     ) -> Option<u32> {
-        let child = self.children.values().find(|child| child.spi_out == spi_out)?;
+        let Some(child) = self.children.values().find(|child| child.spi_out == spi_out) else {
+            if let Some(Request::Child(request)) = self.send.task_mut()
+                && request.deleted_early.len() < MAX_DELETED_EARLY
+            {
+                request.deleted_early.push(spi_out);
+            }
+            return None;
+        };
         let (spi_in, id, replaced_by) = (child.spi_in, child.id(), child.replaced_by);
         let ours_is_out =
             matches!(self.send.task(), Some(Request::DeleteChild(deleting)) if *deleting == spi_in);
