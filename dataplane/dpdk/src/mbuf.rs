@@ -36,7 +36,7 @@ impl Mbuf {
     }
 
     /// Gives all buffers back to their pools with one call.
-    pub(crate) fn free_bulk<const N: usize>(mbufs: &mut arrayvec::ArrayVec<Self, N>) {
+    pub fn free_bulk<const N: usize>(mbufs: &mut arrayvec::ArrayVec<Self, N>) {
         let count = mbufs.len();
         if count == 0 {
             return;

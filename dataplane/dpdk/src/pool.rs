@@ -3,12 +3,14 @@
 use std::ffi::CString;
 use std::ptr::NonNull;
 
+use arrayvec::ArrayVec;
 use packet::Meta;
 
+use crate::HEADROOM;
+use crate::burst::spare;
 use crate::eal::Eal;
 use crate::error::Error;
 use crate::mbuf::Mbuf;
-use crate::{Burst, HEADROOM};
 
 /// Buffers that a thread keeps for itself before it goes to the shared ring of the pool.
 const THREAD_CACHE: u32 = 256;
@@ -77,8 +79,8 @@ impl Pool {
     /// Appends `count` empty buffers to the burst: all of them, or none when the pool is exhausted or the burst
     /// has no room. Tells whether it did.
     #[must_use]
-    pub fn allocate_bulk(&self, burst: &mut Burst, count: usize) -> bool {
-        let room = burst.spare();
+    pub fn allocate_bulk<const N: usize>(&self, burst: &mut ArrayVec<Mbuf, N>, count: usize) -> bool {
+        let room = spare(burst);
         if count > room.len() {
             return false;
         }

@@ -1,6 +1,8 @@
 //! Receive and transmit queues of a started port.
 
-use crate::burst::{BURST_SIZE, Burst};
+use arrayvec::ArrayVec;
+
+use crate::burst::spare;
 use crate::mbuf::Mbuf;
 
 /// The only queue number in use: a port has one pair per worker, and there is one worker.
@@ -59,9 +61,10 @@ impl RxQueue {
     ///
     /// The packets' `Meta` is whatever their buffers' last use left there: who parses a packet sets it first.
     #[inline]
-    pub fn receive(&mut self, burst: &mut Burst) -> usize {
+    pub fn receive<const N: usize>(&mut self, burst: &mut ArrayVec<Mbuf, N>) -> usize {
+        const { assert!(N <= u16::MAX as usize, "drivers count in sixteen bits") };
         let len = burst.len();
-        let room = burst.spare();
+        let room = spare(burst);
         // SAFETY: the queue exists only while the port is started, so the table's entry holds the driver's
         // function and the queue's data; `&mut self` makes this the only caller. The function writes at most
         // `room` pointers to packets that nothing else refers to.
@@ -90,7 +93,8 @@ impl TxQueue {
     /// Sends from the front of the burst and returns how many packets went; those that the driver did not take
     /// remain, in order.
     #[inline]
-    pub fn transmit(&mut self, burst: &mut Burst) -> usize {
+    pub fn transmit<const N: usize>(&mut self, burst: &mut ArrayVec<Mbuf, N>) -> usize {
+        const { assert!(N <= u16::MAX as usize, "drivers count in sixteen bits") };
         let len = burst.len();
         // SAFETY: as in `RxQueue::receive`; the driver takes the first `sent` packets, which then leave the
         // burst: the rest moves to the front and the length shrinks, so no packet is referred to twice.
@@ -110,6 +114,5 @@ impl TxQueue {
 }
 
 const _: () = {
-    assert!(BURST_SIZE <= u16::MAX as usize, "drivers count in sixteen bits");
     assert!(size_of::<Mbuf>() == size_of::<*mut dpdk_sys::rte_mbuf>(), "a burst is an array of pointers");
 };
