@@ -143,6 +143,22 @@ fn a_helper_without_a_home_has_no_crate_or_module_of_its_own() {
     }
 }
 
+#[test]
+fn the_documents_name_only_files_that_exist() {
+    const FOLDERS: &[&str] = &["api/", "dataplane/", "integration/", "deploy/", "docs/", ".ci/"];
+    let mut missing = Vec::new();
+    for document in tracked(&["*.md"]) {
+        let words = std::fs::read_to_string(root().join(&document)).expect("a tracked document");
+        for path in words.split('`').skip(1).step_by(2).flat_map(str::split_whitespace) {
+            let path = path.trim_end_matches('/');
+            if FOLDERS.iter().any(|folder| path.starts_with(folder)) && !root().join(path).exists() {
+                missing.push(format!("{document}: {path}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "named but not there:\n{}", missing.join("\n"));
+}
+
 fn tracked(patterns: &[&str]) -> Vec<String> {
     let output =
         Command::new("git").arg("ls-files").args(patterns).current_dir(root()).output().expect("git runs");
