@@ -25,7 +25,10 @@ fn print_history(sim: &Simulation) {
         }
         for id in 1..=CHILDREN {
             for installed in sim.hosts[side].dataplane.pairs_of(ChildId(id)) {
-                println!("side {side}: child {id} in {} out {}", installed.pair.spi_in, installed.pair.spi_out);
+                println!(
+                    "side {side}: child {id} in {} out {}",
+                    installed.pair.spi_in, installed.pair.spi_out
+                );
             }
         }
         for (at, event) in sim.hosts[side].events.iter().rev().take(16).rev() {

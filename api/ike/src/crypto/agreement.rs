@@ -107,7 +107,8 @@ impl KeyPair {
                     Ok(Zeroizing::new(secret.to_vec()))
                 })?;
                 // RFC 8031 section 5 (by RFC 7748 section 6.1): an all-zero secret comes of a low-order point.
-                if secret.iter().fold(0, |acc, byte| acc | byte) == 0 {
+                let zero = secret.iter().fold(0, |acc, byte| acc | byte) == 0;
+                if self.group == Group::Curve25519 && zero {
                     return Err(CryptoError::InvalidPublicValue);
                 }
                 Ok(secret)

@@ -18,10 +18,10 @@ const BLOCK_LEN_BYTES: usize = 16;
 const PAYLOAD_HEADER_LEN_BYTES: usize = 4;
 
 /// What one direction of an IKE SA needs.
-struct DirectionKey {
-    cipher: IkeCipher,
-    encryption: Secret,
-    integrity: Secret,
+pub(super) struct DirectionKey {
+    pub(super) cipher: IkeCipher,
+    pub(super) encryption: Secret,
+    pub(super) integrity: Secret,
 }
 
 /// Key for what we send; owns the counter of which GCM's IVs are made, so that none is used twice.
@@ -154,7 +154,7 @@ impl DirectionKey {
         Ok((key, nonce))
     }
 
-    fn gcm_encrypt(
+    pub(super) fn gcm_encrypt(
         &self,
         iv: &[u8; GCM_IV_LEN_BYTES],
         associated: &[u8],
@@ -180,7 +180,7 @@ impl DirectionKey {
         }
     }
 
-    fn gcm_decrypt(
+    pub(super) fn gcm_decrypt(
         &self,
         iv: &[u8; GCM_IV_LEN_BYTES],
         associated: &[u8],
@@ -211,7 +211,11 @@ impl DirectionKey {
         }
     }
 
-    fn cbc_encrypt(&self, iv: &[u8; BLOCK_LEN_BYTES], buffer: &mut [u8]) -> Result<(), CryptoError> {
+    pub(super) fn cbc_encrypt(
+        &self,
+        iv: &[u8; BLOCK_LEN_BYTES],
+        buffer: &mut [u8],
+    ) -> Result<(), CryptoError> {
         let (blocks, rest) = aes::Block::slice_as_chunks_mut(buffer);
         if !rest.is_empty() {
             return Err(CryptoError::Integrity);
@@ -228,7 +232,11 @@ impl DirectionKey {
         Ok(())
     }
 
-    fn cbc_decrypt(&self, iv: &[u8; BLOCK_LEN_BYTES], buffer: &mut [u8]) -> Result<(), CryptoError> {
+    pub(super) fn cbc_decrypt(
+        &self,
+        iv: &[u8; BLOCK_LEN_BYTES],
+        buffer: &mut [u8],
+    ) -> Result<(), CryptoError> {
         let (blocks, rest) = aes::Block::slice_as_chunks_mut(buffer);
         if !rest.is_empty() {
             return Err(CryptoError::Integrity);

@@ -96,7 +96,16 @@ impl ChildRequest {
         let key_pair = group.and_then(|group| KeyPair::new(group, &mut core.random));
         let nonce = core.random.array::<NONCE_LEN_BYTES>().to_vec();
         let spi_in = core.new_esp_spi(ends.id);
-        Self { config, rekeys, spi_in, nonce, key_pair, theirs: None, deleted_early: Vec::new(), group_changed: false }
+        Self {
+            config,
+            rekeys,
+            spi_in,
+            nonce,
+            key_pair,
+            theirs: None,
+            deleted_early: Vec::new(),
+            group_changed: false,
+        }
     }
 
     /// The same request with the group that the peer wants, if we offered it and it is the first change.

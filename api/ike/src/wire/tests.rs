@@ -1,1 +1,132 @@
+//! Round trips, and refusals by name.
 
+use std::net::IpAddr;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::TrafficSelector;
+
+fn transform() -> impl Strategy<Value = Transform> {
+    (any::<u8>(), any::<u16>(), any::<Option<u16>>()).prop_map(|(kind, id, key_bits)| Transform {
+        kind: TransformKind::from(kind),
+        id,
+        key_bits,
+        unknown_attribute: false,
+    })
+}
+
+fn proposal() -> impl Strategy<Value = WireProposal> {
+    let spi = proptest::collection::vec(any::<u8>(), 0..9);
+    (any::<u8>(), any::<u8>(), spi, proptest::collection::vec(transform(), 0..8)).prop_map(
+        |(number, protocol, spi, transforms)| WireProposal {
+            number,
+            protocol: Protocol::from(protocol),
+            spi,
+            transforms,
+        },
+    )
+}
+
+fn selector() -> impl Strategy<Value = TrafficSelector> {
+    let v4 = (any::<[u8; 4]>(), any::<[u8; 4]>()).prop_map(|(a, b)| (IpAddr::from(a), IpAddr::from(b)));
+    let v6 = (any::<[u8; 16]>(), any::<[u8; 16]>()).prop_map(|(a, b)| (IpAddr::from(a), IpAddr::from(b)));
+    (prop_oneof![v4, v6], any::<u8>(), any::<(u16, u16)>()).prop_map(|((a, b), protocol, ports)| {
+        let ports = (ports.0.min(ports.1), ports.0.max(ports.1));
+        TrafficSelector { first: a.min(b), last: a.max(b), protocol, ports }
+    })
+}
+
+fn payload() -> impl Strategy<Value = Payload> {
+    let bytes = |range| proptest::collection::vec(any::<u8>(), range);
+    let selectors = || proptest::collection::vec(selector(), 0..6);
+    let identity = || (any::<u8>(), bytes(0..40)).prop_map(|(kind, data)| WireIdentity { kind, data });
+    prop_oneof![
+        proptest::collection::vec(proposal(), 1..5).prop_map(Payload::Sa),
+        (any::<u16>(), bytes(0..300)).prop_map(|(group, data)| Payload::KeyExchange { group, data }),
+        identity().prop_map(Payload::IdI),
+        identity().prop_map(Payload::IdR),
+        (any::<u8>(), bytes(0..64)).prop_map(|(method, data)| Payload::Auth { method, data }),
+        bytes(16..257).prop_map(Payload::Nonce),
+        (any::<u8>(), bytes(0..9), any::<u16>(), bytes(0..40)).prop_map(|(protocol, spi, kind, data)| {
+            Payload::Notify(Notify { protocol: Protocol::from(protocol), spi, kind, data })
+        }),
+        proptest::collection::vec(any::<u32>(), 0..9).prop_map(|spis| Payload::Delete(Delete::Esp(spis))),
+        Just(Payload::Delete(Delete::IkeSa)),
+        bytes(0..40).prop_map(Payload::Vendor),
+        selectors().prop_map(Payload::TsI),
+        selectors().prop_map(Payload::TsR),
+        (49u8..=255, bytes(0..40)).prop_map(|(kind, data)| Payload::Skipped { kind, data }),
+    ]
+}
+
+fn header() -> Header {
+    Header {
+        spi_i: 7,
+        spi_r: 0,
+        first: 0,
+        exchange: Exchange::IkeSaInit,
+        initiator: true,
+        response: false,
+        message_id: 0,
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read(payloads in proptest::collection::vec(payload(), 0..8)) {
+        let bytes = Message::encode(header(), &payloads);
+        prop_assume!(bytes.len() <= MAX_MESSAGE_BYTES);
+        let message = Message::decode(&bytes).unwrap();
+        prop_assert_eq!(message.payloads, payloads);
+    }
+
+    #[test]
+    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+        let _ = Message::decode(&bytes);
+    }
+
+    #[test]
+    fn no_changed_byte_panics_and_no_prefix_is_a_message(
+        payloads in proptest::collection::vec(payload(), 1..6),
+        at in any::<prop::sample::Index>(),
+        to in any::<u8>(),
+    ) {
+        let mut bytes = Message::encode(header(), &payloads);
+        let index = at.index(bytes.len());
+        prop_assert!(Message::decode(&bytes[..index]).is_err());
+        bytes[index] = to;
+        let _ = Message::decode(&bytes);
+    }
+}
+
+#[test]
+fn the_encrypted_payload_must_be_last_and_alone_inside() {
+    let encrypted = Payload::Encrypted(Encrypted { first: 0, body: vec![1; 40] });
+    let (first, mut bytes) = encode_payloads(&[encrypted]);
+    assert_eq!(decode_payloads(first, &bytes), Err(WireError::BadValue));
+    bytes.push(0);
+    assert_eq!(decode_payloads(first, &bytes), Err(WireError::EncryptedNotLast));
+}
+
+#[test]
+fn limits_hold() {
+    let many = vec![Payload::Vendor(vec![]); MAX_PAYLOADS + 1];
+    assert_eq!(Message::decode(&Message::encode(header(), &many)), Err(WireError::TooMany));
+    let long = vec![Payload::Vendor(vec![0; MAX_MESSAGE_BYTES])];
+    assert_eq!(Message::decode(&Message::encode(header(), &long)), Err(WireError::TooLong));
+    let transforms = vec![Transform::plain(TransformKind::Prf, 5); 200];
+    let proposal = WireProposal { number: 1, protocol: Protocol::Ike, spi: vec![], transforms };
+    let sa = Payload::Sa(vec![proposal.clone(), proposal]);
+    assert_eq!(Message::decode(&Message::encode(header(), &[sa])), Err(WireError::TooMany));
+}
+
+#[test]
+fn versions_and_critical_payloads_are_refused_by_name() {
+    let mut bytes = Message::encode(header(), &[Payload::Skipped { kind: 200, data: vec![1] }]);
+    assert!(Message::decode(&bytes).is_ok());
+    bytes[HEADER_LEN_BYTES + 1] = 0x80;
+    assert_eq!(Message::decode(&bytes), Err(WireError::UnknownCritical(200)));
+    bytes[17] = 0x10;
+    assert_eq!(Message::decode(&bytes), Err(WireError::BadVersion));
+}
