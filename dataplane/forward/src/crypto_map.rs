@@ -10,12 +10,14 @@ use crate::update::RecordError;
 pub struct Policy {
     /// Slot of the SA that protects it outbound; `None` drops its packets.
     pub(crate) outbound_sa: Option<u32>,
+    /// When an acquire event was last raised, in milliseconds since the Unix epoch; 0 for never.
+    pub(crate) acquire_told_ms: u64,
 }
 
 impl Policy {
     /// From its record.
     pub fn new(record: &PolicyRecord) -> Self {
-        Self { outbound_sa: (record.outbound_sa != NONE).then_some(record.outbound_sa) }
+        Self { outbound_sa: (record.outbound_sa != NONE).then_some(record.outbound_sa), acquire_told_ms: 0 }
     }
 }
 

@@ -25,21 +25,33 @@
 
 mod adjacency;
 mod crypto_map;
+mod decapsulate;
+mod encapsulate;
 mod flat_map;
+mod fragment;
+mod icmp;
+mod leave;
 mod next_hop;
+mod open;
 mod outcome;
 mod pipeline;
 mod plan;
 mod port;
+mod protect;
+mod receive;
 mod rib;
+mod route;
 mod sa;
+mod seal;
 mod shared;
 mod tables;
 mod tunnel;
 mod update;
+mod work;
 
 pub use adjacency::{Adjacency, MAX_NEXT_HOPS};
 pub use crypto_map::{CryptoMap, Policy};
+pub use esp::{Choice, Engine, EngineError};
 pub use next_hop::NextHop;
 pub use outcome::{Outcome, PUNT_CAPACITY, TX_CAPACITY, TxList};
 pub use pipeline::Pipeline;

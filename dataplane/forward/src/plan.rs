@@ -127,6 +127,12 @@ impl Plan {
         Ok(plan)
     }
 
+    /// Reads what a packet will need of it, for the sake of the cache.
+    #[inline]
+    pub(crate) fn touch(&self) -> u64 {
+        self.epoch ^ u64::from(self.template[0]) ^ u64::from(self.template[TEMPLATE_BYTES - 1])
+    }
+
     /// Writes the template from its end to its start.
     fn fill(&mut self, tunnel: &Tunnel, sa: Option<&Sa>, link: &[u8; 14], local: [u8; 4], remote: [u8; 4]) {
         let (header, len) = gre::header(0, tunnel.key);

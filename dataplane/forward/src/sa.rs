@@ -145,6 +145,13 @@ impl Sa {
         udp::header(self.local_port, self.remote_port, 0)
     }
 
+    /// Reads what a packet will need of it, for the sake of the cache.
+    #[inline]
+    pub(crate) fn touch(&self) -> u64 {
+        use std::sync::atomic::Ordering::Relaxed;
+        self.runtime.next_sequence.load(Relaxed) ^ self.hard_bytes ^ self.key.touch()
+    }
+
     /// The replay window.
     #[inline]
     pub(crate) fn window(&self) -> ReplayWindow<'static> {

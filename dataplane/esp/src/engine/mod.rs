@@ -141,6 +141,18 @@ enum Expanded {
     Portable(portable::Key),
 }
 
+impl SaKey {
+    /// Reads a byte of the key schedule, so that it is in the cache when a packet needs it; tells nothing of the key.
+    #[inline]
+    pub fn touch(&self) -> u64 {
+        match &self.0 {
+            #[cfg(feature = "ipsec-mb")]
+            Expanded::IpsecMb(key) => key.touch(),
+            Expanded::Empty | Expanded::Portable(_) => 0,
+        }
+    }
+}
+
 impl std::fmt::Debug for SaKey {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("SaKey(..)")
