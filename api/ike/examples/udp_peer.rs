@@ -3,7 +3,7 @@
 //! ```text
 //! udp_peer --local 10.9.0.1 --remote 10.9.0.2 --local-id a.example --remote-id b.example --psk secret \
 //!     --suite gcm256-x25519 --mode tunnel --local-ts 10.1.0.1 --remote-ts 10.2.0.1 --protocol 0 \
-//!     [--pfs] [--listen] [--dpd 5] [--ports 500,4500] [--at 3=rekey-child] [--at 5=rekey-ike] [--at 8=terminate] --run 10
+//!     [--pfs] [--listen] [--dpd 5] [--retransmit 4] [--ports 500,4500] [--at 3=rekey-child] [--at 5=rekey-ike] [--at 8=terminate] --run 10
 //! ```
 //! It installs nothing: SAs are printed (SPIs, algorithms, a fingerprint of the keys), datagrams are named by length.
 use std::collections::BTreeMap;
@@ -141,7 +141,12 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse()?;
     let connection = connection(&arguments)?;
     let (ike_port, nat_port) = arguments.or("ports", "500,4500").split_once(',').context("--ports A,B")?;
-    let limits = Limits { ike_port: ike_port.parse()?, nat_port: nat_port.parse()?, ..Limits::default() };
+    let limits = Limits {
+        ike_port: ike_port.parse()?,
+        nat_port: nat_port.parse()?,
+        retransmit_base: Duration::from_secs_f64(arguments.or("retransmit", "4").parse()?),
+        ..Limits::default()
+    };
     let mut seed = [0; 32];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut seed)?;
     let sockets = [limits.ike_port, limits.nat_port].map(|port| UdpSocket::bind((connection.local, port)));

@@ -40,10 +40,11 @@ fn print_history(sim: &Simulation) {
 
 fn assert_settled(sim: &Simulation, seed: u64) {
     for id in 1..=CHILDREN {
-        if let Some(what) = sim.disagreement(ChildId(id)) {
+        let disagreement = sim.disagreement(ChildId(id));
+        if disagreement.is_some() {
             print_history(sim);
-            panic!("seed {seed}, child {id}: {what}");
         }
+        assert_eq!(disagreement, None, "seed {seed}, child {id}");
     }
     assert_eq!(sim.ike_sas(), [1, 1], "seed {seed}: IKE SAs");
     for host in &sim.hosts {
@@ -113,8 +114,8 @@ fn no_packet_meets_an_unknown_spi() {
                 }
                 if sim.unknown_spis > 0 {
                     print_history(&sim);
-                    panic!("seed {seed} round {round}: a packet met an unknown SPI");
                 }
+                assert_eq!(sim.unknown_spis, 0, "seed {seed} round {round}");
             }
         }
         sim.run(Duration::from_secs(300));

@@ -9,6 +9,14 @@ mod schedule;
 mod seal;
 mod suite;
 #[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::panic,
+    reason = "a test may fail by panicking"
+)]
 mod tests;
 
 use zeroize::Zeroizing;

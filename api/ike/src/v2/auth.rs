@@ -310,7 +310,7 @@ impl AuthAwaited {
             Err(Refusal { error, cause, child }) => {
                 established.answer_refused(ends, core, now, held, error);
                 if let (Some(cause), Some(child)) = (cause, child) {
-                    established.child_failed(ends, core, now, child, cause);
+                    established.child_failed(ends, core, now, child, *cause);
                 }
             }
         }

@@ -258,7 +258,7 @@ pub(super) struct Answer {
 /// Why we refuse one.
 pub(super) struct Refusal {
     pub(super) error: Notify,
-    pub(super) cause: Option<Cause>,
+    pub(super) cause: Option<Box<Cause>>,
     /// The child that was meant, as far as we can tell.
     pub(super) child: Option<ChildId>,
 }
@@ -294,14 +294,17 @@ pub(super) fn answer(
         );
         return Err(Refusal {
             error: Notify::new(notify::TS_UNACCEPTABLE, Vec::new()),
-            cause: Some(Cause::TsUnacceptable { ours, theirs: describe_sides(their_remote, their_local) }),
+            cause: Some(Box::new(Cause::TsUnacceptable {
+                ours,
+                theirs: describe_sides(their_remote, their_local),
+            })),
             child: policy.map(|child| child.id),
         });
     };
     if config.mode == Mode::Transport && !asks_transport {
         return Err(Refusal {
             error: Notify::new(notify::NO_PROPOSAL_CHOSEN, Vec::new()),
-            cause: Some(Cause::ModeMismatch { ours: Mode::Transport, theirs: Mode::Tunnel }),
+            cause: Some(Box::new(Cause::ModeMismatch { ours: Mode::Transport, theirs: Mode::Tunnel })),
             child: Some(config.id),
         });
     }
@@ -310,11 +313,11 @@ pub(super) fn answer(
     let Some(chosen) = proposals::choose_esp(&config.proposals, sa, with_groups, shared) else {
         return Err(Refusal {
             error: Notify::new(notify::NO_PROPOSAL_CHOSEN, Vec::new()),
-            cause: Some(Cause::NoProposalChosen {
+            cause: Some(Box::new(Cause::NoProposalChosen {
                 phase,
                 ours: proposals::describe(&proposals::offer_esp(&config.proposals, 0, with_groups)),
                 theirs: proposals::describe(sa),
-            }),
+            })),
             child: Some(config.id),
         });
     };

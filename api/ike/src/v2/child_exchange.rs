@@ -63,7 +63,7 @@ impl Established {
                     &[Payload::Notify(refusal.error)],
                 );
                 if let (Some(child), Some(cause)) = (refusal.child, refusal.cause) {
-                    self.child_failed(ends, core, now, child, cause);
+                    self.child_failed(ends, core, now, child, *cause);
                 }
             }
         }

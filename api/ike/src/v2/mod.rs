@@ -23,5 +23,3 @@ mod payloads;
 mod proposals;
 pub(crate) mod sa;
 mod selectors;
-#[cfg(test)]
-mod tests;

@@ -94,3 +94,52 @@ fn describe_one(text: &mut String, selector: &TrafficSelector) {
         (first, last) => write!(text, " {first}-{last}"),
     };
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn selector() -> impl Strategy<Value = TrafficSelector> {
+        let range = (0u8..8, 0u8..8).prop_map(|(a, b)| (a.min(b), a.max(b)));
+        let ports = (0u16..6, 0u16..6).prop_map(|(a, b)| (a.min(b), a.max(b)));
+        (range, prop_oneof![Just(0u8), Just(6), Just(47)], ports).prop_map(
+            |((first, last), protocol, ports)| TrafficSelector {
+                first: [10, 0, 0, first].into(),
+                last: [10, 0, 0, last].into(),
+                protocol,
+                ports,
+            },
+        )
+    }
+
+    fn matches(selectors: &[TrafficSelector], address: IpAddr, protocol: u8, port: u16) -> bool {
+        selectors.iter().any(|selector| {
+            (selector.first..=selector.last).contains(&address)
+                && (selector.protocol == 0 || selector.protocol == protocol)
+                && (selector.ports.0..=selector.ports.1).contains(&port)
+        })
+    }
+
+    proptest! {
+        /// Packet by packet: narrowing allows what both sides allow, no more and no less.
+        #[test]
+        fn narrowing_is_the_intersection(
+            policy in proptest::collection::vec(selector(), 0..4),
+            asked in proptest::collection::vec(selector(), 0..4),
+        ) {
+            let agreed = narrow(&policy, &asked);
+            for last in 0..8 {
+                for protocol in [6, 17, 47] {
+                    for port in 0..6 {
+                        let address = IpAddr::from([10, 0, 0, last]);
+                        let both = matches(&policy, address, protocol, port) && matches(&asked, address, protocol, port);
+                        prop_assert_eq!(matches(&agreed, address, protocol, port), both);
+                    }
+                }
+            }
+            prop_assert!(all_covered(&policy, &agreed) && all_covered(&asked, &agreed));
+        }
+    }
+}

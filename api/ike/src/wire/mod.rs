@@ -17,6 +17,14 @@ mod reader;
 pub(crate) mod registry;
 mod selector;
 #[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::panic,
+    reason = "a test may fail by panicking"
+)]
 mod tests;
 mod writer;
 

@@ -89,9 +89,10 @@ impl Payload {
             kind::VENDOR => Self::Vendor(body.rest().to_vec()),
             kind::TS_I => Self::TsI(selector::decode_all(body)?),
             kind::TS_R => Self::TsR(selector::decode_all(body)?),
-            kind::SA..=kind::LAST_KNOWN => Self::Skipped { kind: payload_kind, data: body.rest().to_vec() },
-            unknown if critical => return Err(WireError::UnknownCritical(unknown)),
-            unknown => Self::Skipped { kind: unknown, data: body.rest().to_vec() },
+            unknown if critical && unknown > kind::LAST_KNOWN => {
+                return Err(WireError::UnknownCritical(unknown));
+            }
+            unused => Self::Skipped { kind: unused, data: body.rest().to_vec() },
         })
     }
 
