@@ -52,6 +52,14 @@ pub(crate) fn set_ipv6(device: &str, on: bool) -> Result<(), SysctlError> {
     }
 }
 
+/// Says what could not be set.
+pub(crate) fn log(errors: &[SysctlError]) {
+    for error in errors {
+        let cause = &error.source;
+        tracing::warn!(%error, %cause, "a kernel parameter is not as it should be");
+    }
+}
+
 /// A kernel parameter that could not be set.
 #[derive(Debug, thiserror::Error)]
 #[error("net/{parameter} could not be set to {value}")]

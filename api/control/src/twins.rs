@@ -255,10 +255,7 @@ fn configure(kernel: &mut Kernel, spec: &TwinSpec, known: &[LinkAddress]) -> Res
     }
     if link.alias.as_deref() != Some(alias(spec.kind)) {
         change.alias = Some(alias(spec.kind).to_owned());
-        for error in sysctl::prepare_twin(&spec.name) {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::warn!(%error, cause, twin = spec.name, "a kernel parameter is not as it should be");
-        }
+        sysctl::log(&sysctl::prepare_twin(&spec.name));
     }
     // MAC and MTU first: a device that is up announces itself with what it has.
     if change != LinkChange::default() {

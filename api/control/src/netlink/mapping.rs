@@ -28,7 +28,7 @@ pub type Attachments = BTreeMap<u32, Attachment>;
 
 /// The record of a prefix with these routes, best first; `None` when the fast path needs none.
 #[must_use]
-pub fn route_record(prefix: IpNet, routes: &[Route], attachments: &Attachments) -> Option<RouteRecord> {
+pub(super) fn route_record(prefix: IpNet, routes: &[Route], attachments: &Attachments) -> Option<RouteRecord> {
     if is_punted_anyway(prefix) {
         return None;
     }
@@ -57,7 +57,7 @@ pub fn route_record(prefix: IpNet, routes: &[Route], attachments: &Attachments) 
 
 /// The record of a neighbour; `None` when the fast path cannot or need not use it.
 #[must_use]
-pub fn neighbour_record(neighbour: &Neighbour, attachments: &Attachments) -> Option<NeighbourRecord> {
+pub(super) fn neighbour_record(neighbour: &Neighbour, attachments: &Attachments) -> Option<NeighbourRecord> {
     let Some(Attachment::Port(port)) = attachments.get(&neighbour.link) else {
         return None;
     };

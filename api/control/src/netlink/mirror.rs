@@ -25,7 +25,7 @@ use super::message::Message;
 use super::neighbour::{Certainty, Neighbour};
 use super::route::Route;
 use super::route_set::{Effect, RouteSet};
-use super::{Family, OUR_PROTOCOL};
+use super::Family;
 use crate::slots::NeighbourKey;
 use crate::tables::{Mirrored, Tables};
 
@@ -261,12 +261,6 @@ impl Mirror {
     #[must_use]
     pub const fn overruns(&self) -> u64 {
         self.overruns
-    }
-
-    /// Whether a static route of ours is in the kernel for this prefix.
-    #[must_use]
-    pub fn holds_static(&self, prefix: &IpNet) -> bool {
-        self.routes.of(prefix).iter().any(|route| route.protocol == OUR_PROTOCOL)
     }
 
     /// Device indices by the slot of their port.

@@ -13,7 +13,7 @@ use super::route::Route;
 
 /// What an announcement did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
+pub(super) enum Effect {
     /// Nothing that was not known.
     None,
     /// The routes of this prefix changed.
@@ -24,13 +24,13 @@ pub enum Effect {
 
 /// Routes by prefix; those of one prefix in the order in which the kernel prefers them.
 #[derive(Debug, Default)]
-pub struct RouteSet {
+pub(super) struct RouteSet {
     routes: BTreeMap<IpNet, Vec<Route>>,
 }
 
 impl RouteSet {
     /// Takes in an `RTM_NEWROUTE`; `replaces` and `appends` are its `NLM_F_REPLACE` and `NLM_F_APPEND`.
-    pub fn announce(&mut self, route: Route, replaces: bool, appends: bool) -> Effect {
+    pub(super) fn announce(&mut self, route: Route, replaces: bool, appends: bool) -> Effect {
         let prefix = route.prefix;
         let known = self.routes.entry(prefix).or_default();
         if known.contains(&route) {
@@ -49,7 +49,7 @@ impl RouteSet {
     }
 
     /// Takes in an `RTM_DELROUTE`.
-    pub fn withdraw(&mut self, route: &Route) -> Effect {
+    pub(super) fn withdraw(&mut self, route: &Route) -> Effect {
         let Some(known) = self.routes.get_mut(&route.prefix) else {
             return Effect::None;
         };
@@ -69,7 +69,7 @@ impl RouteSet {
     }
 
     /// Takes a dump of one family for the truth; returns the prefixes whose routes differ from before.
-    pub fn replace(&mut self, family: Family, dump: Vec<Route>) -> BTreeSet<IpNet> {
+    pub(super) fn replace(&mut self, family: Family, dump: Vec<Route>) -> BTreeSet<IpNet> {
         let mut fresh: BTreeMap<IpNet, Vec<Route>> = BTreeMap::new();
         for route in dump {
             let known = fresh.entry(route.prefix).or_default();
@@ -92,12 +92,12 @@ impl RouteSet {
 
     /// The routes of a prefix, best first.
     #[must_use]
-    pub fn of(&self, prefix: &IpNet) -> &[Route] {
+    pub(super) fn of(&self, prefix: &IpNet) -> &[Route] {
         self.routes.get(prefix).map_or(&[], Vec::as_slice)
     }
 
     /// All prefixes.
-    pub fn prefixes(&self) -> impl Iterator<Item = IpNet> + '_ {
+    pub(super) fn prefixes(&self) -> impl Iterator<Item = IpNet> + '_ {
         self.routes.keys().copied()
     }
 }
