@@ -1,0 +1,179 @@
+//! The IKE driver: the only place with a socket, a clock and randomness around the engine.
+//!
+//! The contract of the engine is "one mutation, then drain". Each method here is one mutation; the gateway then calls
+//! [`Driver::drain`], which sends datagrams by itself and hands back what concerns the dataplane and the state.
+//! A panic inside the engine is caught: the engine is replaced by a new one with the same connections, and the SAs of
+//! the old one stay in use until new ones replace them.
+
+mod sockets;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use ike::{
+    Command, Connection, ConnectionId, DataplaneEvent, Engine, Event, IkeSaView, Limits, OperationId, Output,
+    SaOperation,
+};
+use tokio::sync::mpsc;
+
+pub(crate) use sockets::Datagram;
+use sockets::Sockets;
+
+/// What the engine wants of the rest of the gateway.
+pub(crate) enum Wish {
+    /// Do this to the dataplane.
+    Sa(SaOperation),
+    /// Take note.
+    Event(Event),
+    /// The engine was replaced: its pairs have nobody who looks after them.
+    Orphaned,
+}
+
+/// The engine and its sockets.
+pub(crate) struct Driver {
+    engine: Engine,
+    sockets: Sockets,
+    connections: BTreeMap<ConnectionId, Connection>,
+    panics: u64,
+    orphaned: bool,
+}
+
+impl Driver {
+    /// An engine without connections; datagrams that arrive come out of the receiver.
+    ///
+    /// # Errors
+    /// The kernel gave no randomness.
+    pub(crate) fn new() -> std::io::Result<(Self, mpsc::Receiver<Datagram>)> {
+        let (sockets, datagrams) = Sockets::new();
+        let driver = Self {
+            engine: engine()?,
+            sockets,
+            connections: BTreeMap::new(),
+            panics: 0,
+            orphaned: false,
+        };
+        Ok((driver, datagrams))
+    }
+
+    /// Makes the connections of the engine these.
+    pub(crate) fn set_connections(&mut self, now: Instant, connections: &[Connection]) {
+        let desired: BTreeMap<ConnectionId, Connection> =
+            connections.iter().map(|connection| (connection.id, connection.clone())).collect();
+        let gone: Vec<_> = self.connections.keys().filter(|id| !desired.contains_key(id)).copied().collect();
+        self.connections = desired;
+        for id in gone {
+            self.guard(|engine| engine.remove_connection(now, id));
+        }
+        for connection in connections {
+            self.guard(|engine| engine.set_connection(now, connection.clone()));
+        }
+        self.bind_sockets();
+    }
+
+    /// Opens the sockets of new local addresses, and those that could not be opened before; closes those of addresses
+    /// that are gone.
+    pub(crate) fn bind_sockets(&mut self) {
+        let addresses: BTreeSet<IpAddr> = self.connections.values().map(|connection| connection.local).collect();
+        self.sockets.set_addresses(&addresses);
+    }
+
+    /// Takes in a datagram.
+    pub(crate) fn datagram(&mut self, now: Instant, datagram: &Datagram) {
+        self.guard(|engine| {
+            engine.handle_datagram(now, datagram.path, &datagram.bytes);
+        });
+    }
+
+    /// Does what is due.
+    pub(crate) fn timeout(&mut self, now: Instant) {
+        self.guard(|engine| engine.handle_timeout(now));
+    }
+
+    /// Takes in a command.
+    pub(crate) fn command(&mut self, now: Instant, command: Command) {
+        self.guard(|engine| engine.handle_command(now, command));
+    }
+
+    /// Takes in what the dataplane saw.
+    pub(crate) fn dataplane(&mut self, now: Instant, event: DataplaneEvent) {
+        self.guard(|engine| engine.handle_dataplane(now, event));
+    }
+
+    /// Takes in the answer to an install.
+    pub(crate) fn sa_result(&mut self, now: Instant, operation: OperationId, result: Result<(), String>) {
+        self.guard(|engine| engine.handle_sa_result(now, operation, result));
+    }
+
+    /// Sends what is to be sent, and hands out the rest, in order.
+    pub(crate) fn drain(&mut self) -> Vec<Wish> {
+        let mut wishes = Vec::new();
+        if std::mem::take(&mut self.orphaned) {
+            wishes.push(Wish::Orphaned);
+        }
+        while let Some(output) = self.guard(Engine::poll_output).flatten() {
+            match output {
+                Output::Transmit { path, bytes } => self.sockets.send(path, &bytes),
+                Output::Sa(operation) => wishes.push(Wish::Sa(operation)),
+                Output::Event(event) => wishes.push(Wish::Event(event)),
+            }
+        }
+        wishes
+    }
+
+    /// When [`Driver::timeout`] is due.
+    pub(crate) fn wake_at(&self) -> Option<Instant> {
+        self.engine.poll_timeout()
+    }
+
+    /// The IKE SAs.
+    pub(crate) fn isakmp_sas(&self, now: Instant) -> Vec<IkeSaView> {
+        self.engine.isakmp_sas(now)
+    }
+
+    /// Counters of the engine and of the sockets.
+    pub(crate) fn counters(&self) -> BTreeMap<&'static str, u64> {
+        let mut counters = self.engine.counters().clone();
+        counters.extend(self.sockets.counters());
+        counters.insert("engine_panics", self.panics);
+        counters
+    }
+
+    /// What keeps sockets from being open, as sentences.
+    pub(crate) fn complaints(&self) -> impl Iterator<Item = &str> {
+        self.sockets.complaints()
+    }
+
+    /// One call into the engine; `None` when it panicked and was replaced.
+    fn guard<T>(&mut self, call: impl FnOnce(&mut Engine) -> T) -> Option<T> {
+        // Unwind safe: after a panic nothing of the engine is looked at again.
+        if let Ok(value) = catch_unwind(AssertUnwindSafe(|| call(&mut self.engine))) {
+            return Some(value);
+        }
+        self.panics += 1;
+        self.orphaned = true;
+        tracing::error!(panics = self.panics, "the IKE engine panicked and is replaced by a new one");
+        match engine() {
+            Ok(mut engine) => {
+                let now = Instant::now();
+                for connection in self.connections.values() {
+                    engine.set_connection(now, connection.clone());
+                }
+                self.engine = engine;
+            }
+            Err(error) => tracing::error!(%error, "no randomness for a new IKE engine"),
+        }
+        None
+    }
+}
+
+/// An engine with a seed of its own.
+fn engine() -> std::io::Result<Engine> {
+    let mut seed = [0; 32];
+    let mut filled = 0;
+    while filled < seed.len() {
+        filled += rustix::rand::getrandom(&mut seed[filled..], rustix::rand::GetRandomFlags::empty())?;
+    }
+    Ok(Engine::new(Limits::default(), seed))
+}
