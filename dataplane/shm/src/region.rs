@@ -1,144 +1,27 @@
 //! The region: made or taken over by control, attached to by the dataplane.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+mod error;
+mod file;
+
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use zeroize::Zeroize;
 
+pub use self::error::{Ack, Origin, ReadError, RegionError, Slot};
 use crate::counters::{PortCounters, TunnelCounters, WorkerCounters};
-use crate::header::{ABI_VERSION, Header, MAGIC};
-use crate::layout::{
-    ACK_WORDS, Area, Layout, PAGE_BYTES, PORT_STATUS_SLOT_WORDS, RECORD_WORDS_MOST, STATUS_WORDS, layout_hash,
-};
+use crate::header::Header;
+use crate::layout::{ACK_WORDS, Area, Layout, PORT_STATUS_SLOT_WORDS, RECORD_WORDS_MOST, STATUS_WORDS};
 use crate::mapping::Mapping;
-use crate::process::{BootId, ProcessId};
+use crate::process::ProcessId;
 use crate::reader::{EventWriter, Reader};
 use crate::record::{Capacities, Record, Refusal, Table};
 use crate::ring::{ChangeRing, EventRing};
 use crate::sa_runtime::SaRuntime;
 use crate::slot;
 use crate::status::{PortStatus, Status};
-use crate::validate::Invalid;
 use crate::writer::{EventReader, Writer};
-
-/// Why a region can not be used.
-#[derive(Debug, thiserror::Error)]
-pub enum RegionError {
-    /// A system call failed.
-    #[error("cannot {action} {path}")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// Another process holds the role.
-    #[error("another {role} holds {path}")]
-    Locked {
-        /// `writer` or `dataplane`.
-        role: &'static str,
-        /// The lock.
-        path: PathBuf,
-    },
-    /// The file is no region.
-    #[error("not a Culvert region: its magic is {found:#018x}")]
-    Magic {
-        /// What stood there.
-        found: u64,
-    },
-    /// The other side is of another version.
-    #[error("the region has ABI version {found}, this program has {ABI_VERSION}")]
-    Abi {
-        /// What stood there.
-        found: u64,
-    },
-    /// The other side lays out records differently.
-    #[error("the region has layout {found:#018x}, this program has {expected:#018x}")]
-    Layout {
-        /// What stood there.
-        found: u64,
-        /// What this program has.
-        expected: u64,
-    },
-    /// The capacities make no sense.
-    #[error("the capacities of the region make no sense")]
-    Capacities,
-    /// The file is shorter or longer than its tables.
-    #[error("the region has {found} bytes, its tables need {expected}")]
-    Length {
-        /// Bytes there.
-        found: u64,
-        /// Bytes needed.
-        expected: u64,
-    },
-    /// The region was written before the machine was last started: its keys are dead.
-    #[error("the region is of another boot")]
-    BootId,
-    /// Control replaced the region by a new one.
-    #[error("the region was replaced")]
-    Retired,
-    /// The role is taken in this process, or this process attached for another one.
-    #[error("the role of {role} is not free in this process")]
-    Role {
-        /// The role.
-        role: &'static str,
-    },
-}
-
-/// How a region came to be.
-#[derive(Debug)]
-pub enum Origin {
-    /// There was none.
-    Created,
-    /// There was one that fits: what it holds goes on.
-    Attached,
-    /// There was one that does not fit; a new one took its place.
-    Recreated(RegionError),
-}
-
-/// Why a slot gave no record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
-    /// The table has no such slot.
-    #[error("slot {0} is beyond the table")]
-    OutOfRange(u32),
-    /// Its writer died in the middle of it. Keep what was there; the next writer repairs it.
-    #[error("the slot is half written")]
-    Torn,
-    /// The record is not valid. Keep what was there, and refuse the version.
-    #[error("version {version}: {reason}")]
-    Invalid {
-        /// Version of the record.
-        version: u64,
-        /// What is wrong with it.
-        reason: Invalid,
-    },
-}
-
-/// A slot, read whole.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Slot<R> {
-    /// Its version: even, rising; 0 if it was never written.
-    pub version: u64,
-    /// Its record; `None` if it is vacant.
-    pub record: Option<R>,
-}
-
-/// What the dataplane said of a slot.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ack {
-    /// The last version that the dataplane looked at.
-    pub applied: u64,
-    /// Why it refused that version; `None` if it applied it.
-    pub refused: Option<Refusal>,
-}
 
 /// The region. Clones share the mapping.
 #[derive(Clone)]
@@ -167,75 +50,6 @@ pub(crate) mod role {
 }
 
 impl Region {
-    /// Takes over the region at `path`, or makes one there: the control plane's way in. The lock beside it
-    /// (`<path>.lock` with the path's extension replaced) is held while the region lives.
-    ///
-    /// A region of another boot, version, layout, capacity or length is replaced: none of its keys may live on. The old
-    /// file is marked as retired, for a dataplane that still maps it.
-    ///
-    /// # Errors
-    /// Another writer is alive, the file is something else than a region, or a system call failed.
-    pub fn create_or_attach(
-        path: &Path,
-        capacities: Capacities,
-        boot_id: BootId,
-    ) -> Result<(Region, Origin), RegionError> {
-        if !capacities.are_sane() {
-            return Err(RegionError::Capacities);
-        }
-        let lock_path = path.with_extension("lock");
-        let lock = open_options().create(true).open(&lock_path).map_err(io_error("open", &lock_path))?;
-        try_lock(&lock, &lock_path, "writer")?;
-        let (region, origin) = match Self::open(path, Some(boot_id)) {
-            Ok((mapping, layout, found, _)) if found == capacities => {
-                (Self::build(mapping, layout, found, role::CONTROL, vec![lock]), Origin::Attached)
-            }
-            Ok(_) => {
-                (Self::replace(path, capacities, boot_id, lock)?, Origin::Recreated(RegionError::Capacities))
-            }
-            Err(RegionError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                (Self::create(path, capacities, boot_id, lock)?, Origin::Created)
-            }
-            Err(error @ (RegionError::Io { .. } | RegionError::Magic { .. })) => return Err(error),
-            Err(error) => (Self::replace(path, capacities, boot_id, lock)?, Origin::Recreated(error)),
-        };
-        let writer = ProcessId::current().map_err(io_error("read", Path::new("/proc/self/stat")))?;
-        if let Some(header) = region.header() {
-            header.writer_pid.store(u64::from(writer.pid), Ordering::Relaxed);
-            header.writer_start_ticks.store(writer.start_ticks, Ordering::Relaxed);
-        }
-        Ok((region, origin))
-    }
-
-    /// Attaches to the region at `path`: the dataplane's way in. The region file is locked while the region lives: two
-    /// dataplanes would use the same nonces.
-    ///
-    /// # Errors
-    /// There is none (an `Io` error of kind `NotFound`), it does not fit, it is of another boot, or another dataplane
-    /// is attached. Try again later.
-    pub fn attach(path: &Path, boot_id: BootId) -> Result<Region, RegionError> {
-        let (mapping, layout, capacities, file) = Self::open(path, Some(boot_id))?;
-        try_lock(&file, path, "dataplane")?;
-        let region = Self::build(mapping, layout, capacities, role::DATAPLANE, vec![file]);
-        if region.is_retired() { Err(RegionError::Retired) } else { Ok(region) }
-    }
-
-    /// A region in memory of this process, with both sides' roles free: for tests and benches.
-    ///
-    /// # Errors
-    /// The capacities make no sense, or there is no memory.
-    pub fn anonymous(capacities: Capacities) -> Result<Region, RegionError> {
-        if !capacities.are_sane() {
-            return Err(RegionError::Capacities);
-        }
-        let layout = Layout::new(&capacities);
-        let mapping = Mapping::anonymous(layout.length_bytes)
-            .map_err(io_error("map", Path::new("anonymous memory")))?;
-        let region = Self::build(mapping, layout, capacities, role::CONTROL | role::DATAPLANE, Vec::new());
-        region.write_header(BootId([0; 2]));
-        Ok(region)
-    }
-
     /// Leaks the region, for the dataplane, which keeps it for its life.
     pub fn leak(self) -> &'static Region {
         Box::leak(Box::new(self))
@@ -337,7 +151,7 @@ impl Region {
     pub fn is_settled(&self, table: Table, slot: u32) -> bool {
         self.slot_cells(table, slot).is_some_and(|(version, _)| {
             let version = version.load(Ordering::Acquire);
-            version % 2 == 0 && self.ack(table, slot).applied >= version
+            version.is_multiple_of(2) && self.ack(table, slot).applied >= version
         })
     }
 
@@ -405,93 +219,6 @@ impl Region {
         self.header().map_or(0, |header| header.events_lost.value.load(Ordering::Relaxed))
     }
 
-    fn open(
-        path: &Path,
-        boot_id: Option<BootId>,
-    ) -> Result<(Mapping, Layout, Capacities, File), RegionError> {
-        let file = open_options().open(path).map_err(io_error("open", path))?;
-        let found_bytes = file.metadata().map_err(io_error("read the length of", path))?.len();
-        if found_bytes < PAGE_BYTES as u64 {
-            return Err(RegionError::Length { found: found_bytes, expected: PAGE_BYTES as u64 });
-        }
-        let page = Mapping::of_file(&file, PAGE_BYTES).map_err(io_error("map", path))?;
-        let head = page.cells::<Header>(0, 1).first().ok_or(RegionError::Magic { found: 0 })?;
-        let capacities = check(head, boot_id)?;
-        let layout = Layout::new(&capacities);
-        let expected = layout.length_bytes as u64;
-        if found_bytes != expected || head.length_bytes.load(Ordering::Relaxed) != expected {
-            return Err(RegionError::Length { found: found_bytes, expected });
-        }
-        let mapping = Mapping::of_file(&file, layout.length_bytes).map_err(io_error("map", path))?;
-        Ok((mapping, layout, capacities, file))
-    }
-
-    /// Retires the old file and makes a new one.
-    fn replace(
-        path: &Path,
-        capacities: Capacities,
-        boot_id: BootId,
-        lock: File,
-    ) -> Result<Region, RegionError> {
-        if let Ok(file) = open_options().open(path)
-            && file.metadata().is_ok_and(|metadata| metadata.len() >= PAGE_BYTES as u64)
-            && let Ok(page) = Mapping::of_file(&file, PAGE_BYTES)
-            && let Some(header) = page.cells::<Header>(0, 1).first()
-        {
-            header.retired.store(1, Ordering::Release);
-        }
-        Self::create(path, capacities, boot_id, lock)
-    }
-
-    /// Makes a region beside `path` and moves it there: who opens `path` finds a whole one.
-    fn create(
-        path: &Path,
-        capacities: Capacities,
-        boot_id: BootId,
-        lock: File,
-    ) -> Result<Region, RegionError> {
-        let layout = Layout::new(&capacities);
-        let new_path = path.with_extension("new");
-        let file = open_options()
-            .create(true)
-            .truncate(true)
-            .open(&new_path)
-            .map_err(io_error("create", &new_path))?;
-        file.set_len(layout.length_bytes as u64).map_err(io_error("size", &new_path))?;
-        let mapping = Mapping::of_file(&file, layout.length_bytes).map_err(io_error("map", &new_path))?;
-        let region = Self::build(mapping, layout, capacities, role::CONTROL, vec![lock]);
-        region.write_header(boot_id);
-        std::fs::rename(&new_path, path).map_err(io_error("rename", &new_path))?;
-        Ok(region)
-    }
-
-    fn write_header(&self, boot_id: BootId) {
-        let Some(header) = self.header() else { return };
-        header.abi.store(ABI_VERSION, Ordering::Relaxed);
-        header.layout_hash.store(layout_hash(), Ordering::Relaxed);
-        header.length_bytes.store(self.inner.layout.length_bytes as u64, Ordering::Relaxed);
-        for (cell, word) in header.boot_id.iter().zip(boot_id.0) {
-            cell.store(word, Ordering::Relaxed);
-        }
-        for (cell, word) in header.capacities.iter().zip(self.inner.capacities.to_words()) {
-            cell.store(word, Ordering::Relaxed);
-        }
-        let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_nanos() as u64);
-        header.region_id.store(nanos, Ordering::Relaxed);
-        header.magic.store(MAGIC, Ordering::Release);
-    }
-
-    fn build(
-        mapping: Mapping,
-        layout: Layout,
-        capacities: Capacities,
-        roles: u8,
-        locks: Vec<File>,
-    ) -> Region {
-        let free_roles = AtomicU8::new(roles);
-        Region { inner: Arc::new(Inner { mapping, layout, capacities, free_roles, _locks: locks }) }
-    }
-
     fn take(&self, role: u8, name: &'static str) -> Result<(), RegionError> {
         let before = self.inner.free_roles.fetch_and(!role, Ordering::AcqRel);
         if before & role == 0 { Err(RegionError::Role { role: name }) } else { Ok(()) }
@@ -550,48 +277,4 @@ impl Region {
             entries: self.cells(self.inner.layout.events),
         })
     }
-}
-
-/// What makes a file a region that this program understands, and that is of this boot.
-fn check(header: &Header, boot_id: Option<BootId>) -> Result<Capacities, RegionError> {
-    let magic = header.magic.load(Ordering::Acquire);
-    if magic != MAGIC {
-        return Err(RegionError::Magic { found: magic });
-    }
-    let abi = header.abi.load(Ordering::Relaxed);
-    if abi != ABI_VERSION {
-        return Err(RegionError::Abi { found: abi });
-    }
-    let found = header.layout_hash.load(Ordering::Relaxed);
-    if found != layout_hash() {
-        return Err(RegionError::Layout { found, expected: layout_hash() });
-    }
-    let written_at = BootId(
-        [0, 1].map(|index: usize| header.boot_id.get(index).map_or(0, |word| word.load(Ordering::Relaxed))),
-    );
-    if boot_id.is_some_and(|boot_id| boot_id != written_at) {
-        return Err(RegionError::BootId);
-    }
-    let mut words = [0; Capacities::WORDS];
-    for (word, cell) in words.iter_mut().zip(&header.capacities) {
-        *word = cell.load(Ordering::Relaxed);
-    }
-    Capacities::from_words(words).ok_or(RegionError::Capacities)
-}
-
-fn open_options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).mode(0o600);
-    options
-}
-
-fn try_lock(file: &File, path: &Path, role: &'static str) -> Result<(), RegionError> {
-    file.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => RegionError::Locked { role, path: path.to_owned() },
-        TryLockError::Error(source) => RegionError::Io { action: "lock", path: path.to_owned(), source },
-    })
-}
-
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RegionError {
-    move |source| RegionError::Io { action, path: path.to_owned(), source }
 }

@@ -14,7 +14,7 @@ const TRIES: u32 = if cfg!(loom) { 2 } else { 10_000 };
 /// Only the one writer of the table may call this. A slot that a writer left half-written (odd) is taken over.
 pub(crate) fn write(version: &AtomicU64, cells: &[AtomicU64], words: &[u64]) -> u64 {
     let before = version.load(Ordering::Relaxed);
-    let writing = if before % 2 == 0 { before.wrapping_add(1) } else { before.wrapping_add(2) };
+    let writing = if before.is_multiple_of(2) { before.wrapping_add(1) } else { before.wrapping_add(2) };
     version.store(writing, Ordering::Relaxed);
     // The odd version must be seen before any of the words: see Boehm, "Can seqlocks get along with programming
     // language memory models?" (MSPC 2012), section 4.
@@ -32,7 +32,7 @@ pub(crate) fn write(version: &AtomicU64, cells: &[AtomicU64], words: &[u64]) -> 
 pub(crate) fn read(version: &AtomicU64, cells: &[AtomicU64], words: &mut [u64]) -> Option<u64> {
     for _ in 0..TRIES {
         let before = version.load(Ordering::Acquire);
-        if before % 2 == 0 {
+        if before.is_multiple_of(2) {
             for (word, cell) in words.iter_mut().zip(cells) {
                 *word = cell.load(Ordering::Relaxed);
             }
@@ -54,4 +54,19 @@ fn pause() {
 #[cfg(loom)]
 fn pause() {
     loom::thread::yield_now();
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_that_a_dead_writer_left_is_torn_until_the_next_write() {
+        let (version, cells) = (AtomicU64::new(5), [AtomicU64::new(1), AtomicU64::new(2)]);
+        let mut words = [0; 2];
+        assert_eq!(read(&version, &cells, &mut words), None);
+        assert_eq!(write(&version, &cells, &[9]), 8);
+        assert_eq!(read(&version, &cells, &mut words), Some(8));
+        assert_eq!(words, [9, 0]);
+    }
 }

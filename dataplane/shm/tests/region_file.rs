@@ -1,4 +1,5 @@
 //! The region as a file: who may take it, and every way in which it may not fit.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::{FileExt, PermissionsExt};

@@ -1,4 +1,5 @@
 //! Both sides in one process: what control writes, the dataplane reads, acknowledges and answers.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]
 
 use std::net::IpAddr;
 

@@ -1,7 +1,7 @@
 //! Hostile records.
 
 use proptest::prelude::*;
-use zerocopy::{FromBytes, IntoBytes};
+use zerocopy::IntoBytes;
 
 use crate::record::{Capacities, Record, Table};
 use crate::records::{
@@ -12,25 +12,75 @@ use crate::region::{ReadError, Region};
 
 const CAPACITIES: Capacities = Capacities::small();
 
-fn sa() -> SaRecord {
-    let mut sa = SaRecord::read_from_bytes(&[0; size_of::<SaRecord>()]).unwrap();
-    sa.present = 1;
-    sa.algorithm = algorithm::AES_256_GCM_16;
-    sa.key_len = 32;
-    sa.owner_kind = owner::TUNNEL;
-    sa.family = 4;
-    sa.spi = 0x1000;
-    sa.generation = 1;
-    sa.replay_window = 1024;
-    sa.selector.source_ports = [0, u16::MAX];
-    sa.selector.destination_ports = [0, u16::MAX];
-    sa
+const ANY_PORTS: [u16; 2] = [0, u16::MAX];
+
+/// A record of zeroes but for what `fill` sets.
+fn record<R: Record>(fill: impl Fn(&mut R)) -> R {
+    let mut record = R::new_zeroed();
+    fill(&mut record);
+    assert_eq!(record.validate(&CAPACITIES), Ok(()));
+    record
 }
 
+fn sa() -> SaRecord {
+    record(|sa: &mut SaRecord| {
+        sa.present = 1;
+        sa.algorithm = algorithm::AES_256_GCM_16;
+        sa.key_len = 32;
+        sa.owner_kind = owner::TUNNEL;
+        sa.family = 4;
+        sa.spi = 0x1000;
+        sa.generation = 1;
+        sa.replay_window = 1024;
+        sa.selector.source_ports = ANY_PORTS;
+        sa.selector.destination_ports = ANY_PORTS;
+    })
+}
+
+fn tunnel() -> TunnelRecord {
+    record(|tunnel: &mut TunnelRecord| {
+        (tunnel.present, tunnel.protection, tunnel.family, tunnel.ttl) = (1, protection::PROFILE, 4, 64);
+        (tunnel.mtu_bytes, tunnel.outbound_sa) = (1442, NONE);
+        tunnel.name[0] = b't';
+    })
+}
+
+fn policy() -> PolicyRecord {
+    record(|policy: &mut PolicyRecord| {
+        (policy.present, policy.family, policy.outbound_sa) = (1, 4, 3);
+    })
+}
+
+fn rule() -> RuleRecord {
+    record(|rule: &mut RuleRecord| {
+        (rule.present, rule.permit) = (1, 1);
+        rule.selector.source_ports = ANY_PORTS;
+        rule.selector.destination_ports = ANY_PORTS;
+    })
+}
+
+fn route(kind: u8) -> RouteRecord {
+    record(|route: &mut RouteRecord| {
+        (route.present, route.kind, route.family, route.prefix_len) = (1, kind, 4, 8);
+        route.prefix.bytes[0] = 10;
+    })
+}
+
+fn neighbour() -> NeighbourRecord {
+    record(|neighbour: &mut NeighbourRecord| (neighbour.present, neighbour.family) = (1, 6))
+}
+
+fn port() -> PortRecord {
+    record(|port: &mut PortRecord| {
+        (port.present, port.mtu_bytes, port.name[0], port.device[0]) = (1, 1500, b'p', b'd');
+    })
+}
+
+type Spoil = fn(&mut SaRecord);
+
 #[test]
-fn a_sound_sa_passes_and_each_spoiled_field_is_named() {
-    assert_eq!(sa().validate(&CAPACITIES), Ok(()));
-    let spoiled: [(&str, fn(&mut SaRecord)); 12] = [
+fn each_spoiled_field_is_named() {
+    let spoiled: [(&str, Spoil); 12] = [
         ("present", |sa| sa.present = 2),
         ("direction", |sa| sa.direction = 2),
         ("mode", |sa| sa.mode = 2),
@@ -52,17 +102,23 @@ fn a_sound_sa_passes_and_each_spoiled_field_is_named() {
     }
 }
 
-/// Bytes that are mostly small, so that some of the records are sound.
-fn bytes(length: usize) -> impl Strategy<Value = Vec<u8>> {
-    proptest::collection::vec(
-        prop_oneof![8 => Just(0u8), 2 => Just(1u8), 2 => 0u8..8, 1 => any::<u8>()],
-        length,
-    )
+/// Where a hostile writer overwrites a record, and with what.
+fn spoils() -> impl Strategy<Value = Vec<(prop::sample::Index, u8)>> {
+    let byte = prop_oneof![0u8..8, Just(16), Just(64), any::<u8>()];
+    proptest::collection::vec((any::<prop::sample::Index>(), byte), 0..4)
 }
 
-/// What the reader of a record relies on without looking again.
-fn holds<R: Record>(bytes: &[u8], promise: impl Fn(&R) -> bool) -> Result<(), TestCaseError> {
-    let record = R::read_from_bytes(bytes).unwrap();
+/// A record that passes after it was overwritten still keeps the promise that its reader relies on.
+fn holds<R: Record>(
+    mut record: R,
+    spoils: &[(prop::sample::Index, u8)],
+    promise: impl Fn(&R) -> bool,
+) -> Result<(), TestCaseError> {
+    for (place, byte) in spoils {
+        if let Some(target) = record.as_mut_bytes().get_mut(place.index(size_of::<R>())) {
+            *target = *byte;
+        }
+    }
     prop_assert!(record.validate(&CAPACITIES).is_err() || promise(&record));
     Ok(())
 }
@@ -72,43 +128,49 @@ fn in_table(slot: u32, table: Table) -> bool {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
     #[test]
-    fn what_passes_refers_only_to_slots_that_exist(
-        tunnel in bytes(size_of::<TunnelRecord>()),
-        sa_bytes in bytes(size_of::<SaRecord>()),
-        policy in bytes(size_of::<PolicyRecord>()),
-        rule in bytes(size_of::<RuleRecord>()),
-        route_bytes in bytes(size_of::<RouteRecord>()),
-        neighbour in bytes(size_of::<NeighbourRecord>()),
-        port in bytes(size_of::<PortRecord>()),
-    ) {
-        holds::<TunnelRecord>(&tunnel, |record| {
+    fn what_passes_refers_only_to_what_exists(spoils in spoils()) {
+        holds(tunnel(), &spoils, |record| {
             (record.outbound_sa == NONE || in_table(record.outbound_sa, Table::Sas))
                 && record.protection <= protection::CRYPTO_MAP
                 && record.local.to_ip(record.family).is_some()
+                && record.ttl > 0
         })?;
-        holds::<SaRecord>(&sa_bytes, |record| {
+        holds(sa(), &spoils, |record| {
             let owners = if record.owner_kind == owner::TUNNEL { Table::Tunnels } else { Table::Policies };
-            in_table(record.owner, owners) && record.key.get(..record.key_len as usize).is_some()
+            in_table(record.owner, owners)
+                && record.key.get(..record.key_len as usize).is_some()
+                && record.replay_window <= 4096
         })?;
-        holds::<PolicyRecord>(&policy, |record| in_table(record.port, Table::Ports))?;
-        holds::<RuleRecord>(&rule, |record| {
-            record.permit == 0 || in_table(record.policy, Table::Policies)
+        holds(policy(), &spoils, |record| in_table(record.port, Table::Ports) && record.mode <= 1)?;
+        holds(rule(), &spoils, |record| {
+            (record.permit == 0 || in_table(record.policy, Table::Policies))
+                && record.selector.source_prefix_len <= 128
+                && record.selector.source_ports[0] <= record.selector.source_ports[1]
         })?;
-        holds::<RouteRecord>(&route_bytes, |record| match record.kind {
-            route::PORT => in_table(record.target, Table::Ports),
-            route::TUNNEL => in_table(record.target, Table::Tunnels),
-            _ => true,
-        })?;
-        holds::<NeighbourRecord>(&neighbour, |record| in_table(record.port, Table::Ports))?;
-        holds::<PortRecord>(&port, |record| record.mtu_bytes >= 68 && record.name.contains(&0))?;
+        for kind in [route::PORT, route::TUNNEL] {
+            holds(route(kind), &spoils, |record| match record.kind {
+                route::PORT => in_table(record.target, Table::Ports),
+                route::TUNNEL => in_table(record.target, Table::Tunnels),
+                kind => kind <= route::UNREACHABLE,
+            })?;
+        }
+        holds(neighbour(), &spoils, |record| in_table(record.port, Table::Ports))?;
+        holds(port(), &spoils, |record| record.mtu_bytes >= 68 && record.name.contains(&0))?;
     }
+}
 
+proptest! {
     #[test]
-    fn a_slot_gives_back_the_bytes_that_were_put(route_bytes in bytes(size_of::<RouteRecord>()), slot in 0u32..300) {
+    fn a_slot_gives_back_the_bytes_that_were_put(spoils in spoils(), slot in 0u32..300) {
         let region = Region::anonymous(CAPACITIES).unwrap();
         let mut writer = region.writer().unwrap();
-        let mut record = RouteRecord::read_from_bytes(&route_bytes).unwrap();
+        let mut record = route(route::PORT);
+        for (place, byte) in &spoils {
+            record.as_mut_bytes()[place.index(size_of::<RouteRecord>())] = *byte;
+        }
         record.present = 1;
         let put = writer.put(slot, &record);
         prop_assert_eq!(put.is_ok(), in_table(slot, Table::Routes));
