@@ -7,7 +7,7 @@ mod crypto_map;
 mod kernel;
 mod names;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tunnel;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,6 +39,8 @@ pub struct Compiled {
     pub connections: Vec<Connection>,
     /// Whom each child serves.
     pub children: BTreeMap<ChildId, Child>,
+    /// The child that protects each owner.
+    pub protectors: BTreeMap<Owner, ChildId>,
     /// What could not be compiled, and so does not run.
     pub problems: Vec<Problem>,
 }
@@ -70,8 +72,9 @@ pub fn compile(desired: &Desired) -> Compiled {
     tunnel::ports(desired, &mut compiled);
     tunnel::tunnels(desired, &mut compiled, &mut connections);
     crypto_map::crypto_maps(desired, &mut compiled, &mut connections);
-    compiled.kernel = kernel::kernel_state(desired, &compiled);
+    compiled.kernel = kernel::kernel_state(desired, &mut compiled);
     (compiled.connections, compiled.children) = connections.finish();
+    compiled.protectors = compiled.children.iter().map(|(id, child)| (child.owner.clone(), *id)).collect();
     compiled
 }
 
@@ -79,7 +82,8 @@ impl Compiled {
     /// The child that protects an owner; `None` if it is not compiled.
     #[must_use]
     pub fn child_of(&self, owner: &Owner) -> Option<(ChildId, &Child)> {
-        self.children.iter().find(|(_, child)| child.owner == *owner).map(|(id, child)| (*id, child))
+        let id = self.protectors.get(owner)?;
+        self.children.get(id).map(|child| (*id, child))
     }
 
     /// What keeps an object from running, as sentences.

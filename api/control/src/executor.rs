@@ -15,7 +15,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,6 +27,7 @@ use shm::{Record, Refusal, Region, RegionError, Table, Writer};
 
 use crate::compile::{Compiled, Owner, PolicyKey};
 use crate::plan::{Step, plan};
+use crate::recursion::{far_ends, recursive};
 use crate::sa_table::{Answer, SaTable};
 use crate::slots::{NeighbourKey, NoSlot, Slots};
 use crate::tables::{Mirrored, Tables};
@@ -67,7 +68,8 @@ pub struct Executor {
     slots: Slots,
     sas: SaTable,
     compiled: Arc<Compiled>,
-    mirrored: Mirrored,
+    /// `None` until the mirror was read for the first time: what a former process wrote stands until then.
+    mirrored: Option<Mirrored>,
     closed: BTreeSet<String>,
     steps: VecDeque<Step>,
     protection_deadline: Option<Instant>,
@@ -91,7 +93,7 @@ impl Executor {
             slots,
             sas,
             compiled: Arc::default(),
-            mirrored: Mirrored::default(),
+            mirrored: None,
             closed: BTreeSet::new(),
             steps: VecDeque::new(),
             protection_deadline: None,
@@ -131,25 +133,27 @@ impl Executor {
         self.closed = closed;
     }
 
-    /// All routes and neighbours of the mirror; [`Executor::sync`] writes.
+    /// All routes and neighbours of the mirror; [`Executor::sync`] writes. Until the first call the routes and
+    /// neighbours that a former process wrote stay in force.
     pub fn set_mirrored(&mut self, mirrored: Mirrored) {
-        self.mirrored = mirrored;
+        self.mirrored = Some(mirrored);
     }
 
-    /// What the mirror holds.
+    /// What the mirror holds; `None` before the first [`Executor::set_mirrored`].
     #[must_use]
-    pub fn mirrored(&self) -> &Mirrored {
-        &self.mirrored
+    pub fn mirrored(&self) -> Option<&Mirrored> {
+        self.mirrored.as_ref()
     }
 
-    /// One route changed, or went. It is written at once unless a plan is under way, which is made anew then.
+    /// One route changed, or went. It is written at once unless a plan is under way, which is made anew then. Nothing
+    /// happens before the first [`Executor::set_mirrored`].
     pub fn set_route(&mut self, prefix: IpNet, route: Option<RouteRecord>, now: Instant) -> Progress {
-        let same = self.mirrored.routes.get(&prefix) == route.as_ref();
-        match route {
-            Some(route) => self.mirrored.routes.insert(prefix, route),
-            None => self.mirrored.routes.remove(&prefix),
+        let Some(mirrored) = &mut self.mirrored else { return self.progress(now) };
+        let before = match route {
+            Some(route) => mirrored.routes.insert(prefix, route),
+            None => mirrored.routes.remove(&prefix),
         };
-        if same {
+        if before == route {
             return self.progress(now);
         }
         if !self.steps.is_empty() {
@@ -180,12 +184,12 @@ impl Executor {
         neighbour: Option<NeighbourRecord>,
         now: Instant,
     ) -> Progress {
-        let same = self.mirrored.neighbours.get(&key) == neighbour.as_ref();
-        match neighbour {
-            Some(neighbour) => self.mirrored.neighbours.insert(key, neighbour),
-            None => self.mirrored.neighbours.remove(&key),
+        let Some(mirrored) = &mut self.mirrored else { return self.progress(now) };
+        let before = match neighbour {
+            Some(neighbour) => mirrored.neighbours.insert(key, neighbour),
+            None => mirrored.neighbours.remove(&key),
         };
-        if same {
+        if before == neighbour {
             return self.progress(now);
         }
         if !self.steps.is_empty() {
@@ -235,7 +239,11 @@ impl Executor {
     /// Compares all tables with what they must be and begins to write the difference.
     pub fn sync(&mut self, now: Instant) -> Progress {
         let running = Tables::read(self.writer.region());
-        let target = self.target();
+        let mut target = self.target();
+        if self.mirrored.is_none() {
+            target.routes.clone_from(&running.routes);
+            target.neighbours.clone_from(&running.neighbours);
+        }
         self.steps = plan(&running, &target).into();
         self.protection_deadline = None;
         self.progress(now)
@@ -292,14 +300,31 @@ impl Executor {
     /// The best route of the mirror to an address.
     #[must_use]
     pub fn best_route(&self, address: IpAddr) -> Option<&RouteRecord> {
-        Tables::best_route(&self.mirrored.routes, address)
+        Tables::best_route(&self.mirrored.as_ref()?.routes, address)
+    }
+
+    /// Tunnels that the mirror's routes reach only through themselves, by name, with the names on the way: for
+    /// [`crate::recursion::Guard::observe`].
+    #[must_use]
+    pub fn recursive_tunnels(&self) -> BTreeMap<String, Vec<String>> {
+        let Some(mirrored) = &self.mirrored else { return BTreeMap::new() };
+        let tunnels = self
+            .compiled
+            .tunnels
+            .iter()
+            .filter_map(|(name, record)| Some((self.slots.tunnels.slot(name)?, record)));
+        let name = |slot: u32| self.slots.tunnels.key(slot).cloned().unwrap_or_default();
+        recursive(&far_ends(tunnels), &mirrored.routes)
+            .into_iter()
+            .map(|(slot, way)| (name(slot), way.into_iter().map(name).collect()))
+            .collect()
     }
 
     fn target(&mut self) -> Tables {
         let sas = &self.sas;
         let (tables, full) = Tables::resolve(
             &self.compiled,
-            &self.mirrored,
+            self.mirrored.as_ref(),
             &mut self.slots,
             self.writer.region(),
             |owner| sas.outbound(owner),

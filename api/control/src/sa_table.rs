@@ -10,8 +10,6 @@
 //! naming it before it is cleared.
 
 mod record;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -180,15 +178,13 @@ impl SaTable {
             // What a child no longer wants must not accept either: no linger.
             self.remove(writer, slots, spi_in, Duration::ZERO, None);
         }
-        let children: BTreeMap<&Owner, _> =
-            compiled.children.values().map(|child| (&child.owner, child)).collect();
         let misfits: Vec<u32> = self
             .leftovers
             .iter()
             .filter(|(slot, sa)| {
-                let child = children.get(&sa.owner);
+                let child = compiled.child_of(&sa.owner);
                 let found = writer.read::<SaRecord>(**slot).ok().and_then(|found| found.record);
-                !found.is_some_and(|found| child.is_some_and(|child| record::serves(&found, child)))
+                !found.is_some_and(|found| child.is_some_and(|(_, child)| record::serves(&found, child)))
             })
             .map(|(slot, _)| *slot)
             .collect();

@@ -51,12 +51,12 @@ impl Tables {
     }
 
     /// What must stand in the region, and what found no slot. Gives slots to what has none, and takes them from what
-    /// is gone.
+    /// is gone. While nothing is `mirrored` yet, routes and neighbours are no part of the result and keep their slots.
     ///
     /// `outbound` gives the SA in use of an owner; `closed` names tunnels that must carry nothing whatever is desired.
     pub fn resolve(
         compiled: &Compiled,
-        mirrored: &Mirrored,
+        mirrored: Option<&Mirrored>,
         slots: &mut Slots,
         region: &Region,
         outbound: impl Fn(&Owner) -> Option<u32>,
@@ -113,18 +113,20 @@ impl Tables {
                 Err(error) => full.push(error),
             }
         }
-        slots.routes.retain(|prefix| mirrored.routes.contains_key(prefix));
-        for (prefix, record) in &mirrored.routes {
-            match slots.routes.assign(prefix, reusable(Table::Routes)) {
-                Ok(slot) => drop(tables.routes.insert(slot, *record)),
-                Err(error) => full.push(error),
+        if let Some(mirrored) = mirrored {
+            slots.routes.retain(|prefix| mirrored.routes.contains_key(prefix));
+            for (prefix, record) in &mirrored.routes {
+                match slots.routes.assign(prefix, reusable(Table::Routes)) {
+                    Ok(slot) => drop(tables.routes.insert(slot, *record)),
+                    Err(error) => full.push(error),
+                }
             }
-        }
-        slots.neighbours.retain(|key| mirrored.neighbours.contains_key(key));
-        for (key, record) in &mirrored.neighbours {
-            match slots.neighbours.assign(key, reusable(Table::Neighbours)) {
-                Ok(slot) => drop(tables.neighbours.insert(slot, *record)),
-                Err(error) => full.push(error),
+            slots.neighbours.retain(|key| mirrored.neighbours.contains_key(key));
+            for (key, record) in &mirrored.neighbours {
+                match slots.neighbours.assign(key, reusable(Table::Neighbours)) {
+                    Ok(slot) => drop(tables.neighbours.insert(slot, *record)),
+                    Err(error) => full.push(error),
+                }
             }
         }
         full.dedup();

@@ -8,6 +8,7 @@ use model::{Desired, InterfaceAddress};
 use shm::socket_messages::TwinKind;
 
 use super::Compiled;
+use super::names::{Object, Problem};
 
 /// Twins and static routes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,7 +45,7 @@ pub struct KernelRoute {
     pub metric: Option<u32>,
 }
 
-pub(super) fn kernel_state(desired: &Desired, compiled: &Compiled) -> KernelState {
+pub(super) fn kernel_state(desired: &Desired, compiled: &mut Compiled) -> KernelState {
     let ports = desired.interfaces.iter().map(|(name, interface)| {
         let twin = Twin {
             kind: TwinKind::Tap,
@@ -65,21 +66,22 @@ pub(super) fn kernel_state(desired: &Desired, compiled: &Compiled) -> KernelStat
         Some((name.as_str().to_owned(), twin))
     });
     let twins = ports.chain(tunnels).collect::<BTreeMap<_, _>>();
-    let routes = desired
-        .routes
-        .iter()
-        .filter_map(|(name, route)| {
-            let device =
-                route.interface.as_ref().or(route.tunnel.as_ref()).map(|name| name.as_str().to_owned());
-            // A route over a tunnel that could not be compiled has no device to leave by.
-            if device.as_ref().is_some_and(|device| !twins.contains_key(device)) {
-                return None;
-            }
-            let destination = IpNet::new(route.destination.addr(), route.destination.prefix_len()).ok()?;
-            let route = KernelRoute { destination, gateway: route.gateway, device, metric: route.metric };
-            Some((name.as_str().to_owned(), route))
-        })
-        .collect();
+    let mut routes = BTreeMap::new();
+    for (name, route) in &desired.routes {
+        let name = name.as_str().to_owned();
+        let device = route.interface.as_ref().or(route.tunnel.as_ref()).map(|name| name.as_str().to_owned());
+        if let Some(device) = device.as_ref().filter(|device| !twins.contains_key(*device)) {
+            let cause = format!("it leaves by {device}, which could not be built");
+            compiled.problems.push(Problem { object: Object::Route(name), cause });
+            continue;
+        }
+        if let Ok(destination) = IpNet::new(route.destination.addr(), route.destination.prefix_len()) {
+            routes.insert(
+                name,
+                KernelRoute { destination, gateway: route.gateway, device, metric: route.metric },
+            );
+        }
+    }
     KernelState { twins, routes }
 }
 

@@ -1,0 +1,170 @@
+//! SAs from the engine's operations to the region, over restarts and changes.
+
+use super::*;
+
+#[test]
+fn a_pair_is_sent_on_once_both_halves_are_acknowledged() {
+    let mut lab = Lab::new();
+    let progress = lab.begin_install(1, 0x5000, true);
+    assert!(progress.wrote && progress.answers.is_empty());
+    assert_eq!(progress.wake_at, Some(lab.now + ACKNOWLEDGE_WITHIN));
+    assert_eq!(lab.sends_with(), None);
+    assert_eq!(lab.settle(), [(OperationId(1), Ok(()))]);
+    assert_eq!(lab.sends_with(), Some(0x6000));
+    let sas = lab.sas();
+    assert_eq!(sas.len(), 2);
+    let generations: BTreeSet<u64> = sas.iter().map(|(_, sa)| sa.generation).collect();
+    assert_eq!(generations.len(), 2);
+    for (slot, sa) in sas {
+        let inbound = sa.direction == direction::INBOUND;
+        assert_eq!(sa.key, if inbound { [1; 32] } else { [2; 32] });
+        assert_eq!(sa.replay_window, if inbound { 1024 } else { 0 });
+        assert_eq!((sa.soft_packets, sa.hard_packets), (9_000, 10_000));
+        assert_eq!(sa.selector.destination_prefix_len, 32);
+        assert_eq!(lab.executor.sas().pair_in_slot(slot), Some(0x5000));
+    }
+}
+
+#[test]
+fn a_responder_sends_on_the_old_pair_until_it_is_told() {
+    let mut lab = Lab::new();
+    lab.install(0x5000, true);
+    lab.install(0x5001, false);
+    assert_eq!(lab.sends_with(), Some(0x6000));
+    let (child, _) = lab.compiled.child_of(&Owner::Tunnel("gre1".to_owned())).unwrap();
+    lab.executor.operate(&SaOperation::SwitchOutbound { child, spi_in: 0x5001 }, lab.now);
+    assert_eq!(lab.sends_with(), Some(0x6001));
+    let linger = Duration::from_secs(5);
+    let progress = lab.executor.operate(&SaOperation::Remove { spi_in: 0x5000, linger }, lab.now);
+    assert_eq!(lab.spis(), [0x5000, 0x5001, 0x6001], "inbound still accepts");
+    assert_eq!(progress.wake_at, Some(lab.now + linger));
+    lab.executor.progress(lab.now + linger);
+    assert_eq!(lab.spis(), [0x5001, 0x6001]);
+}
+
+#[test]
+fn the_last_pair_that_goes_leaves_the_tunnel_closed() {
+    let mut lab = Lab::new();
+    lab.install(0x5000, true);
+    lab.install(0x5001, true);
+    let remove = |spi_in| SaOperation::Remove { spi_in, linger: Duration::ZERO };
+    lab.executor.operate(&remove(0x5001), lab.now);
+    assert_eq!(lab.sends_with(), Some(0x6000), "the other pair serves");
+    lab.executor.operate(&remove(0x5000), lab.now);
+    assert_eq!(lab.tunnel("gre1").outbound_sa, NONE);
+    assert!(lab.sas().is_empty());
+}
+
+#[test]
+fn a_refusal_reaches_the_engine_and_leaves_nothing() {
+    let mut lab = Lab::new();
+    lab.begin_install(1, 0x5000, true);
+    let (slot, _) = lab.sas()[0];
+    let version = lab.region.read::<SaRecord>(slot).unwrap().version;
+    lab.dataplane.refuse(Table::Sas, slot, version, Refusal::Duplicate);
+    let answers = lab.executor.progress(lab.now).answers;
+    assert_eq!(answers, [(OperationId(1), Err(SaError::Refused(Refusal::Duplicate)))]);
+    assert!(lab.sas().is_empty());
+    assert_eq!(lab.tunnel("gre1").outbound_sa, NONE);
+}
+
+#[test]
+fn a_silent_dataplane_is_an_answer_too() {
+    let mut lab = Lab::new();
+    lab.begin_install(1, 0x5000, true);
+    let late = lab.now + ACKNOWLEDGE_WITHIN;
+    assert_eq!(lab.executor.progress(late).answers, [(OperationId(1), Err(SaError::NoAnswer))]);
+    assert!(lab.sas().is_empty());
+}
+
+#[test]
+fn what_cannot_be_begun_is_answered_at_once() {
+    let mut lab = Lab::new();
+    let mut pair = lab.pair(0x5000);
+    pair.child = ike::ChildId(1);
+    let install = |pair: ChildPair| SaOperation::Install {
+        operation: OperationId(4),
+        send: true,
+        pair: Box::new(pair),
+    };
+    let answers = lab.executor.operate(&install(pair), lab.now).answers;
+    assert_eq!(answers, [(OperationId(4), Err(SaError::UnknownChild))]);
+    let mut pair = lab.pair(0x5000);
+    pair.keys_out.key = Zeroizing::new(vec![0; 16]);
+    let answers = lab.executor.operate(&install(pair), lab.now).answers;
+    assert_eq!(answers, [(OperationId(4), Err(SaError::Keys))]);
+    assert!(lab.sas().is_empty());
+}
+
+#[test]
+fn a_restart_keeps_the_pair_until_a_new_one_is_sent_on() {
+    let mut lab = Lab::new();
+    lab.install(0x5000, true);
+    let mut lab = lab.restart();
+    lab.executor.sync(lab.now);
+    lab.settle();
+    assert_eq!(lab.spis(), [0x5000, 0x6000]);
+    assert_eq!(lab.sends_with(), Some(0x6000));
+
+    lab.install(0x7000, true);
+    assert_eq!(lab.sends_with(), Some(0x8000));
+    assert_eq!(lab.spis(), [0x5000, 0x7000, 0x8000], "the peer may still send on the old one");
+    lab.executor.progress(lab.now + ADOPTED_LINGER);
+    assert_eq!(lab.spis(), [0x7000, 0x8000]);
+}
+
+#[test]
+fn a_restart_without_the_tunnel_clears_its_sas() {
+    let mut lab = Lab::new();
+    lab.install(0x5000, true);
+    lab.compiled = Arc::new(compile(&gateway()));
+    let mut lab = lab.restart();
+    lab.executor.sync(lab.now);
+    lab.settle();
+    assert!(lab.sas().is_empty());
+    assert!(Tables::read(&lab.region).tunnels.is_empty());
+}
+
+#[test]
+fn a_tunnel_that_moves_to_another_peer_never_sends_on_the_sa_of_the_old_one() {
+    for restarted in [false, true] {
+        let mut lab = Lab::new();
+        lab.install(0x5000, true);
+        let mut desired = gateway();
+        apply_crypto_map(&mut desired);
+        tunnel(&mut desired, "gre1", "198.51.100.3", json!({"ipsec_profile": "branch"}));
+        lab.compiled = Arc::new(compile(&desired));
+        if restarted {
+            lab = lab.restart();
+        } else {
+            let compiled = Arc::clone(&lab.compiled);
+            lab.executor.set_compiled(compiled);
+        }
+        assert_eq!(lab.tunnel("gre1").outbound_sa, NONE);
+        assert!(lab.sas().is_empty());
+        lab.executor.sync(lab.now);
+        lab.settle();
+        let record = lab.tunnel("gre1");
+        assert_eq!(record.remote.to_ip(4), Some([198, 51, 100, 3].into()));
+        assert_eq!(record.outbound_sa, NONE);
+    }
+}
+
+#[test]
+fn a_slot_is_used_again_only_after_the_dataplane_acknowledged_its_clearing() {
+    let mut lab = Lab::new();
+    let mut used = BTreeSet::new();
+    for spi in 0..32 {
+        lab.install(0x5000 + spi, true);
+        let remove = SaOperation::Remove { spi_in: 0x5000 + spi, linger: Duration::ZERO };
+        used.extend(lab.sas().into_iter().map(|(slot, _)| slot));
+        lab.executor.operate(&remove, lab.now);
+    }
+    assert_eq!(used.len(), 64, "freed slots are used again as late as possible");
+    // The last clearing is not acknowledged: 62 slots are free.
+    for spi in 0..31 {
+        assert!(lab.begin_install(u64::from(spi), 0x9000 + spi, false).answers.is_empty());
+    }
+    let full = lab.begin_install(99, 0xa000, false).answers;
+    assert_eq!(full, [(OperationId(99), Err(SaError::Full))]);
+}
