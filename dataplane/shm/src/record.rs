@@ -137,6 +137,7 @@ impl Default for Capacities {
     }
 }
 
+#[cfg_attr(loom, expect(dead_code, reason = "the model checker has no region"))]
 impl Capacities {
     /// A small region for tests.
     pub const fn small() -> Self {
