@@ -116,7 +116,7 @@ mod tests {
             let word = offset | if more { ipv4::MORE_FRAGMENTS } else { 0 };
             let bytes = [vec![7; front], packet(&payload, word)].concat();
             let pieces = fragment(TestFrame::with_room(&bytes, 0, 0), front, mtu).unwrap();
-            let mut rebuilt = vec![];
+            let mut rebuilt: Vec<u8> = vec![];
             let count = pieces.len();
             for (at, piece) in pieces.iter().enumerate() {
                 prop_assert_eq!(&piece.bytes()[..front], &vec![7; front][..]);

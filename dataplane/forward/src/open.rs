@@ -45,7 +45,7 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
         let text_at = esp_at + HEADER_BYTES + IV_BYTES;
         let (Some(iv), true) = (
             bytes.get(text_at - IV_BYTES..text_at).and_then(|iv| iv.first_chunk()),
-            bytes.len() >= esp_at + LEAST_BYTES && (bytes.len() - text_at) % 4 == 0,
+            bytes.len() >= esp_at + LEAST_BYTES && (bytes.len() - text_at).is_multiple_of(4),
         ) else {
             count(&sa.runtime.malformed);
             self.shared.drop_one(Drop::EspMalformed);

@@ -43,7 +43,7 @@ pub(crate) struct Plan {
     pub(crate) action: Action,
     /// Slot of the port that packets leave by.
     pub(crate) port: u32,
-    /// Unfolded sums of outer and carrier IPv4 header without what differs from packet to packet.
+    /// Sums of outer and carrier IPv4 header without what differs from packet to packet.
     pub(crate) outer_sum: u32,
     pub(crate) carrier_sum: u32,
     /// Largest passenger, in bytes.
@@ -147,7 +147,7 @@ impl Plan {
         if let Some(sa) = sa {
             if sa.tunnel_mode {
                 let carrier = bare_header(tunnel.ttl, protocol::GRE, tunnel.local, tunnel.remote);
-                self.carrier_sum = checksum::sum(&carrier) as u32;
+                self.carrier_sum = u32::from(checksum::fold(checksum::sum(&carrier)));
                 self.carrier_at = push(&mut self.template, &carrier);
             }
             let mut esp = [0; 16];
@@ -159,7 +159,7 @@ impl Plan {
             inner_protocol = sa.outer_protocol();
         }
         let outer = bare_header(tunnel.ttl, inner_protocol, local, remote);
-        self.outer_sum = checksum::sum(&outer) as u32;
+        self.outer_sum = u32::from(checksum::fold(checksum::sum(&outer)));
         push(&mut self.template, &outer);
         self.start = push(&mut self.template, link);
     }

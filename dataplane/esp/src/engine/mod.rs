@@ -129,9 +129,9 @@ pub trait CipherEngine {
 pub struct SaKey(Expanded);
 
 #[derive(Default)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the key lies in the block of its SA, not behind another pointer"
+#[cfg_attr(
+    feature = "ipsec-mb",
+    expect(clippy::large_enum_variant, reason = "the key lies in the block of its SA, not behind a pointer")
 )]
 enum Expanded {
     #[default]
