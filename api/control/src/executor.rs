@@ -238,7 +238,7 @@ impl Executor {
 
     /// Compares all tables with what they must be and begins to write the difference.
     pub fn sync(&mut self, now: Instant) -> Progress {
-        let running = Tables::read(self.writer.region());
+        let running = self.running();
         let mut target = self.target();
         if self.mirrored.is_none() {
             target.routes.clone_from(&running.routes);
@@ -259,6 +259,7 @@ impl Executor {
                     break;
                 }
                 self.protection_deadline = None;
+                self.close_ports_with_refused_rules();
             } else {
                 self.execute(&step);
             }
@@ -332,6 +333,32 @@ impl Executor {
         );
         self.full = full;
         tables
+    }
+
+    /// What stands in the region, without what the dataplane refused: that is written anew, so that it looks again.
+    fn running(&self) -> Tables {
+        let region = self.writer.region();
+        let mut running = Tables::read(region);
+        let is_in_force = |table, slot: &u32| region.ack(table, *slot).refused.is_none();
+        running.policies.retain(|slot, _| is_in_force(Table::Policies, slot));
+        running.rules.retain(|slot, _| is_in_force(Table::Rules, slot));
+        running.tunnels.retain(|slot, _| is_in_force(Table::Tunnels, slot));
+        running.ports.retain(|slot, _| is_in_force(Table::Ports, slot));
+        running
+    }
+
+    /// What a refused rule should have matched would leave in clear by a port that is open already.
+    fn close_ports_with_refused_rules(&mut self) {
+        for slot in
+            self.compiled.ports.keys().filter_map(|name| self.slots.ports.slot(name)).collect::<Vec<_>>()
+        {
+            let found = self.writer.read::<PortRecord>(slot).ok().and_then(|found| found.record);
+            if let Some(record) = found.filter(|record| record.enabled == 1)
+                && self.is_rule_refused_on(slot)
+            {
+                self.put(slot, &PortRecord { enabled: 0, ..record });
+            }
+        }
     }
 
     fn execute(&mut self, step: &Step) {

@@ -60,7 +60,7 @@ pub fn plan(running: &Tables, target: &Tables) -> Vec<Step> {
     steps.extend(new_permits.into_iter().map(|(slot, record)| Step::PutRule(slot, record)));
     steps.extend(old_denies.into_iter().map(|slot| Step::Clear(Table::Rules, slot)));
     steps.extend(new_denies.into_iter().map(|(slot, record)| Step::PutRule(slot, record)));
-    if !(tunnels.put.is_empty() && ports.put.is_empty()) {
+    if !(steps.is_empty() && tunnels.put.is_empty() && ports.put.is_empty()) {
         steps.push(Step::AwaitProtection);
     }
     steps.extend(tunnels.put.into_iter().map(|(slot, record)| Step::PutTunnel(slot, record)));

@@ -237,6 +237,35 @@ fn a_port_with_a_refused_rule_stays_closed() {
 }
 
 #[test]
+fn an_open_port_closes_for_a_refused_rule_and_opens_when_it_is_taken() {
+    let mut lab = Lab::new();
+    let enabled = |lab: &Lab| {
+        let slot = lab.executor.slots().ports.slot(&"black0".to_owned()).unwrap();
+        lab.region.read::<PortRecord>(slot).unwrap().record.unwrap().enabled
+    };
+    let mut desired = gateway();
+    apply_crypto_map(&mut desired);
+    crate::compile::tests::set::<model::AccessList>(
+        &mut desired,
+        "to-gamma",
+        json!({"rules": [{"sequence": 1, "action": "permit", "protocol": "ip", "source": "any", "destination": "any"}]}),
+    );
+    lab.executor.set_compiled(Arc::new(compile(&desired)));
+    lab.executor.sync(lab.now);
+    for slot in 0..lab.region.capacities().rules {
+        let found = lab.region.read::<RuleRecord>(slot).unwrap();
+        if found.record.is_some_and(|rule| rule.rule_sequence == 1) {
+            lab.dataplane.refuse(Table::Rules, slot, found.version, Refusal::LookupFailed);
+        }
+    }
+    lab.settle();
+    assert_eq!(enabled(&lab), 0);
+    lab.executor.sync(lab.now);
+    lab.settle();
+    assert_eq!(enabled(&lab), 1);
+}
+
+#[test]
 fn a_second_sync_writes_nothing() {
     let mut lab = Lab::new();
     while lab.dataplane.next_change().is_some() {}
