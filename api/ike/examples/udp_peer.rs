@@ -5,6 +5,10 @@
 //!     --suite gcm256-x25519 --mode tunnel --local-ts 10.1.0.1 --remote-ts 10.2.0.1 --protocol 0 \
 //!     [--pfs] [--listen] [--dpd 5] [--retransmit 4] [--ports 500,4500] [--at 3=rekey-child] [--at 5=rekey-ike] [--at 8=terminate] --run 10
 //! ```
+//! Against strongSwan's charon with kernel-libipsec (no ESP in the kernel needed): tunnel mode only; `encap = yes`
+//! there; an address within its `local_ts` on an interface of its own, and a route to its `remote_ts`, or it refuses the
+//! child with TS_UNACCEPTABLE; `noesn` in its ESP proposals, or it accepts ESN and then fails to install.
+//!
 //! It installs nothing: SAs are printed (SPIs, algorithms, a fingerprint of the keys), datagrams are named by length.
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read};
