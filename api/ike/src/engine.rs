@@ -271,8 +271,8 @@ impl Engine {
         };
         match init::respond(&mut self.core, now, inbound, &half_open) {
             Ok(Some(sa)) => {
-                if let Some(digest) = &sa.init_digest {
-                    self.init_requests.insert((source, digest.clone()), sa.ends.id);
+                if let Some(request) = &sa.init_request {
+                    self.init_requests.insert(request.clone(), sa.ends.id);
                 }
                 self.store(now, sa);
                 Classified::Ike
@@ -375,7 +375,9 @@ impl Engine {
         }
         if sa.is_forgettable(now) {
             self.core.by_spi.remove(&sa.ends.our_spi());
-            self.init_requests.retain(|_, holder| *holder != id || sa.init_digest.is_none());
+            if let Some(request) = &sa.init_request {
+                self.init_requests.remove(request);
+            }
             self.timers.set(Timer::IkeSa(id), None);
             return;
         }

@@ -220,7 +220,7 @@ impl Engine {
         state.established.remove(&sa.ends.id);
         let requested = cause == Cause::Requested;
         // Our own attempts and SAs that were up are tried again; a stranger's failure costs the peer nothing.
-        let ours = sa.ends.initiator || sa.init_digest.is_none();
+        let ours = sa.ends.initiator || sa.init_request.is_none();
         let wait =
             (!requested && ours).then(|| state.backoff.failed(now, &self.core.limits, &mut self.core.random));
         if state.established.is_empty() {

@@ -11,7 +11,7 @@ use super::ike_rekey::{IkeRekeyRequest, TheirIkeRekey};
 use super::payloads::Picked;
 use super::sa::{Closed, Ends, Inbound, RequestDigest, Stage};
 use crate::crypto::IkeKeys;
-use crate::exchange::{Due, Receive, ReceiveWindow, Retransmission, SendWindow, after, earlier};
+use crate::exchange::{Receive, ReceiveWindow, Retransmission, SendWindow, after};
 use crate::wire::registry::notify;
 use crate::wire::{Delete, Exchange, Notify, Payload, WireError, decode_payloads};
 use crate::{Cause, ChildConfig, ChildId, Classified, Connection, Event, IkeSaId, OperationId, Path, Phase};
@@ -96,10 +96,12 @@ pub(crate) struct Established {
     pub(super) installing: BTreeMap<OperationId, Installing>,
     pub(crate) established_at: Instant,
     pub(super) heard_at: Instant,
-    sent_at: Instant,
+    pub(super) sent_at: Instant,
     pub(crate) rekey_at: Instant,
     pub(crate) expires_at: Instant,
     pub(crate) duplicate_check_at: Option<Instant>,
+    /// Idle time after which a NAT keepalive is due.
+    pub(super) keepalive: Duration,
     pub(crate) life: Life,
     /// The SA that the peer's rekey made this one for, while a rekey of our own may still win.
     pub(super) contends_with: Option<IkeSaId>,
@@ -137,6 +139,7 @@ impl Established {
             rekey_at,
             expires_at,
             duplicate_check_at: None,
+            keepalive: core.limits.keepalive,
             life: Life::Active,
             contends_with: None,
             initial_contact: false,
@@ -374,7 +377,7 @@ impl Established {
     }
 
     /// Once another SA took its place, what is about children waits for that one, and the rest is pointless.
-    fn may_begin(&self, job: Job) -> bool {
+    pub(super) fn may_begin(&self, job: Job) -> bool {
         self.life == Life::Active || job == Job::DeleteIke
     }
 
@@ -522,96 +525,6 @@ impl Established {
     /// A sign of life that did not come by IKE.
     pub(crate) fn heard(&mut self, now: Instant) {
         self.heard_at = now;
-    }
-
-    pub(super) fn handle_timeout(
-        mut self: Box<Self>,
-        ends: &mut Ends,
-        core: &mut Core,
-        now: Instant,
-    ) -> Stage {
-        let tries = core.limits.retransmit_tries;
-        let is_probe = matches!(self.send.task(), Some(Request::Probe));
-        match self.send.retransmission().map(|retransmission| retransmission.poll(now, tries)) {
-            None | Some(Due::Nothing) => {}
-            // Traffic came while the probe went unanswered: the peer lives, its answer was lost.
-            Some(Due::Send(bytes)) => {
-                core.transmit(ends.path, bytes);
-                core.count("retransmissions");
-            }
-            Some(Due::GiveUp { .. }) => {
-                if is_probe {
-                    core.count("peers_dead");
-                }
-                let silent = now.saturating_duration_since(self.heard_at);
-                let cause = match &self.life {
-                    Life::Active => Some(Cause::PeerDead { silent_secs: silent.as_secs() }),
-                    Life::Replaced => None,
-                    Life::Deleting(cause) => Some(cause.clone()),
-                };
-                return self.close(ends, core, now, cause);
-            }
-        }
-        if now >= self.expires_at {
-            match self.life.clone() {
-                Life::Active => self.begin_delete(ends, core, now, Cause::Expired),
-                Life::Replaced => return self.close(ends, core, now, None),
-                Life::Deleting(cause) => return self.close(ends, core, now, Some(cause)),
-            }
-        }
-        if self.life == Life::Active && now >= self.rekey_at {
-            self.rekey_at = self.expires_at;
-            self.enqueue(now, Job::RekeyIke);
-        }
-        self.check_children(ends, core, now);
-        if self.probe_due().is_some_and(|at| now >= at) {
-            self.enqueue(now, Job::Probe);
-            self.pump(ends, core, now);
-        }
-        if self.keepalive_at(ends, core.limits.keepalive).is_some_and(|at| now >= at) {
-            self.sent_at = now;
-            core.outputs.push_back(crate::Output::Transmit { path: ends.path, bytes: vec![0xff] });
-        }
-        if self.duplicate_check_at.is_some_and(|at| now >= at) {
-            self.duplicate_check_at = None;
-            core.followups.push_back(Followup::Established(ends.id));
-        }
-        self.pump(ends, core, now);
-        Stage::Established(self)
-    }
-
-    /// Asks for a sign of life only when nothing is asked already (section 2.4).
-    fn probe_due(&self) -> Option<Instant> {
-        let dpd = self.config.dpd?;
-        (self.send.is_idle() && self.life == Life::Active).then(|| after(self.heard_at, dpd.interval))
-    }
-
-    fn keepalive_at(&self, ends: &Ends, interval: Duration) -> Option<Instant> {
-        (ends.nat.local && self.life == Life::Active).then(|| after(self.sent_at, interval))
-    }
-
-    pub(super) fn deadline(&self, ends: &Ends) -> Option<Instant> {
-        let mut deadline = earlier(self.send.deadline(), Some(self.expires_at));
-        deadline = earlier(deadline, self.duplicate_check_at);
-        if self.life == Life::Active {
-            deadline = earlier(deadline, Some(self.rekey_at));
-        }
-        if self.send.is_idle() {
-            let waiting = self.queue.iter().filter(|(_, job)| self.may_begin(*job));
-            deadline = earlier(deadline, waiting.map(|(not_before, _)| *not_before).min());
-        }
-        deadline = earlier(deadline, self.probe_due());
-        deadline = earlier(deadline, self.keepalive_at(ends, Duration::from_secs(20)));
-        for child in self.children.values() {
-            deadline = earlier(deadline, child.duplicate_check_at);
-            if child.state == ChildState::Installed {
-                deadline = earlier(deadline, Some(child.hard_at));
-                if child.is_current() && self.life == Life::Active {
-                    deadline = earlier(deadline, Some(child.soft_at));
-                }
-            }
-        }
-        deadline
     }
 
     /// The successor takes over children and the jobs about them.

@@ -225,7 +225,7 @@ impl Established {
         lowest_nonce: Vec<u8>,
     ) -> IkeSa {
         let established = Self::new(core, now, Arc::clone(&self.config), keys, lowest_nonce, (0, 0));
-        IkeSa { ends, created_at: now, init_digest: None, stage: Stage::Established(Box::new(established)) }
+        IkeSa { ends, created_at: now, init_request: None, stage: Stage::Established(Box::new(established)) }
     }
 
     /// Another SA takes this one's place.

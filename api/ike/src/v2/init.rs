@@ -70,7 +70,7 @@ pub(crate) fn initiate(
         group_changed: false,
         noted: None,
     };
-    Some(IkeSa { ends, created_at: now, init_digest: None, stage: Stage::InitSent(Box::new(sent)) })
+    Some(IkeSa { ends, created_at: now, init_request: None, stage: Stage::InitSent(Box::new(sent)) })
 }
 
 fn request(
@@ -379,7 +379,7 @@ pub(crate) fn respond(
     Ok(Some(IkeSa {
         ends,
         created_at: now,
-        init_digest: Some(RequestDigest::new(inbound.bytes)),
+        init_request: Some((inbound.path.remote, RequestDigest::new(inbound.bytes))),
         stage: Stage::AuthAwaited(Box::new(awaited)),
     }))
 }

@@ -14,6 +14,7 @@ pub(crate) mod collision;
 pub(crate) mod connection;
 pub(crate) mod cookie;
 pub(crate) mod core;
+mod deadlines;
 pub(crate) mod established;
 mod ike_rekey;
 mod informational;

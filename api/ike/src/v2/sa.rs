@@ -10,6 +10,7 @@
 //! Only `Established` holds what a CREATE_CHILD_SA or INFORMATIONAL exchange works on, so neither can be reached
 //! before the peer is authenticated.
 
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::auth::AuthSent;
@@ -103,8 +104,8 @@ impl RequestDigest {
 pub(crate) struct IkeSa {
     pub(crate) ends: Ends,
     pub(crate) created_at: Instant,
-    /// Fingerprint of the IKE_SA_INIT request that made it, for its retransmissions.
-    pub(crate) init_digest: Option<RequestDigest>,
+    /// Source and fingerprint of the IKE_SA_INIT request that made it, for its retransmissions.
+    pub(crate) init_request: Option<(SocketAddr, RequestDigest)>,
     pub(crate) stage: Stage,
 }
 
