@@ -1,1 +1,240 @@
-fn main() {}
+//! A burst of 32 through the whole pipeline: `encrypt` from the red port to the black one, `decrypt` back, GRE, routes, SA
+//! lookup, replay window and counters on. Cases are engine/tunnels/passenger size; refilling the frames is not timed.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a bench may panic when it is set up")]
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use esp::{Choice, Engine};
+use forward::{Outcome, Pipeline, Shared, Update};
+use packet::{Frame, LinearClassifier, MISS, Meta, Prefix, RouteError, RouteLookup, TestFrame};
+use shm::records::{direction, owner, route};
+use shm::{Capacities, Region};
+use support::*;
+
+const BURST: usize = 32;
+
+/// A frame that moves as an mbuf does: by its address.
+struct Handle(Box<TestFrame>);
+
+impl Frame for Handle {
+    fn bytes(&self) -> &[u8] {
+        self.0.bytes()
+    }
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        self.0.bytes_mut()
+    }
+    fn prepend(&mut self, len: usize) -> Option<&mut [u8]> {
+        self.0.prepend(len)
+    }
+    fn append(&mut self, len: usize) -> Option<&mut [u8]> {
+        self.0.append(len)
+    }
+    fn trim_front(&mut self, len: usize) -> bool {
+        self.0.trim_front(len)
+    }
+    fn trim_back(&mut self, len: usize) -> bool {
+        self.0.trim_back(len)
+    }
+    fn headroom(&self) -> usize {
+        self.0.headroom()
+    }
+    fn tailroom(&self) -> usize {
+        self.0.tailroom()
+    }
+    fn meta(&self) -> &Meta {
+        self.0.meta()
+    }
+    fn meta_mut(&mut self) -> &mut Meta {
+        self.0.meta_mut()
+    }
+    fn sibling(&self) -> Option<Self> {
+        self.0.sibling().map(|frame| Self(Box::new(frame)))
+    }
+}
+
+/// Routes by the first 24 bits, as `rte_fib` does.
+struct DirectRoutes(Vec<u16>);
+
+impl RouteLookup for DirectRoutes {
+    fn lookup_v4(&self, addresses: &[u32], adjacencies: &mut [u64]) {
+        for (address, adjacency) in addresses.iter().zip(adjacencies) {
+            *adjacency = self.0.get((address >> 8) as usize).map_or(MISS, |number| u64::from(*number));
+        }
+    }
+    fn lookup_v6(&self, _: &[[u8; 16]], adjacencies: &mut [u64]) {
+        adjacencies.fill(MISS);
+    }
+    fn insert(&mut self, prefix: Prefix, adjacency: u64) -> Result<(), RouteError> {
+        if let Prefix::V4(base, len) = prefix {
+            let count = 1usize << 24u8.saturating_sub(len);
+            let from = (base >> 8) as usize;
+            self.0[from..from + count].fill(adjacency as u16);
+        }
+        Ok(())
+    }
+    fn remove(&mut self, _: Prefix) -> Result<(), RouteError> {
+        Ok(())
+    }
+}
+
+struct Bench {
+    region: &'static Region,
+    engine: Engine,
+    worker: Pipeline<Handle, DirectRoutes, LinearClassifier>,
+    outcome: Outcome<Handle>,
+    rib: forward::Rib,
+}
+
+impl Bench {
+    /// Site 1 or 2, with tunnels to the other one: tunnel `n` leads to 10.S.n.0/24 (10.S+2.. beyond 256).
+    fn new(choice: Choice, tunnels: u32, site: u8) -> Option<Self> {
+        let engine = Engine::select(choice).ok()?;
+        let region = Region::anonymous(Capacities::default()).unwrap().leak();
+        let routes = DirectRoutes(vec![0; 1 << 24]);
+        let worker = Pipeline::new(engine, Shared::new(region, 0).unwrap(), routes);
+        let mut bench = Self { region, engine, worker, outcome: Outcome::new(), rib: forward::Rib::new() };
+        // The helpers of the tests write records for a gateway of the same shape.
+        let mut model = Gateway::new(Choice::Portable);
+        let (local, remote) = if site == 1 { (ALPHA, BETA) } else { (BETA, ALPHA) };
+        for port in [RED, BLACK] {
+            let mut record: shm::records::PortRecord = zerocopy::FromZeros::new_zeroed();
+            (record.present, record.enabled, record.mtu_bytes) = (1, 1, 1600);
+            bench.apply(Update::port(port, Some(&record), port_mac(port)));
+        }
+        bench.neighbour(BLACK, remote, PEER_MAC);
+        if site == 1 {
+            for n in 0..tunnels {
+                bench.route(route::TUNNEL, n, [10, 16 + (n >> 8) as u8, n as u8, 0], 24);
+            }
+        } else {
+            bench.neighbour(RED, [10, 200, 0, 2], HOST_MAC);
+            let mut record: shm::records::RouteRecord = zerocopy::FromZeros::new_zeroed();
+            (record.present, record.kind, record.family, record.prefix_len) = (1, route::PORT, 4, 12);
+            (record.prefix, record.has_gateway, record.gateway) =
+                (v4([10, 16, 0, 0]), 1, v4([10, 200, 0, 2]));
+            let mut updates = vec![];
+            bench.rib.set_route(70_000, Some(&record), &mut updates).unwrap();
+            updates.into_iter().for_each(|update| bench.apply(update));
+        }
+        for n in 0..tunnels {
+            let (slot, way) = if site == 1 { (n, direction::OUTBOUND) } else { (n, direction::INBOUND) };
+            let record = sa_record(|record| {
+                (record.direction, record.spi, record.owner) = (way, 0x1000 + n * 7919, n);
+                (record.local, record.remote) = (v4(local), v4(remote));
+                record.owner_kind = owner::TUNNEL;
+                record.key[..4].copy_from_slice(&n.to_be_bytes());
+            });
+            let update = Update::sa(slot, Some(&record), &bench.engine, bench.region).unwrap();
+            bench.apply(update);
+            let record = model.tunnel_record(|record| {
+                (record.local, record.remote) = (v4(local), v4(remote));
+                (record.has_key, record.key, record.outbound_sa) = (1, n, n);
+                if tunnels == 1 {
+                    record.has_key = 0;
+                }
+            });
+            bench.apply(Update::tunnel(n, Some(&record)).unwrap());
+        }
+        model.worker.tick(2_000_000);
+        bench.worker.tick(1_000_000);
+        Some(bench)
+    }
+
+    fn apply(&mut self, update: Update<LinearClassifier>) {
+        self.worker.apply(update).map_err(|refused| refused.reason).unwrap();
+    }
+
+    fn route(&mut self, kind: u8, target: u32, prefix: [u8; 4], len: u8) {
+        let mut record: shm::records::RouteRecord = zerocopy::FromZeros::new_zeroed();
+        (record.present, record.kind, record.family, record.prefix_len) = (1, kind, 4, len);
+        (record.target, record.prefix) = (target, v4(prefix));
+        let mut updates = vec![];
+        self.rib.set_route(target, Some(&record), &mut updates).unwrap();
+        updates.into_iter().for_each(|update| self.apply(update));
+    }
+
+    fn neighbour(&mut self, port: u32, address: [u8; 4], mac: [u8; 6]) {
+        let mut record: shm::records::NeighbourRecord = zerocopy::FromZeros::new_zeroed();
+        (record.present, record.family, record.mac, record.port) = (1, 4, mac, port);
+        record.address = v4(address);
+        let mut updates = vec![];
+        self.rib.set_neighbour(port, Some(&record), &mut updates).unwrap();
+        updates.into_iter().for_each(|update| self.apply(update));
+    }
+
+    fn burst(&mut self, port: u32, frames: &mut Vec<Handle>) -> Duration {
+        let begin = Instant::now();
+        self.worker.process_wire(port, frames.drain(..), &mut self.outcome);
+        let elapsed = begin.elapsed();
+        while let Some(port) = self.outcome.next_port() {
+            frames.extend(self.outcome.transmit_list(port).unwrap().drain(..));
+        }
+        assert_eq!(frames.len(), BURST, "{:?}", {
+            let counters = self.region.worker_counters(0).unwrap();
+            let drops = shm::Drop::ALL.iter().map(|reason| (reason.name(), counters.drops(*reason)));
+            drops.filter(|(_, count)| *count != 0).collect::<Vec<_>>()
+        });
+        elapsed
+    }
+}
+
+fn pipeline(criterion: &mut Criterion) {
+    for choice in [Choice::IpsecMb, Choice::Portable] {
+        let name = if choice == Choice::IpsecMb { "ipsec-mb" } else { "portable" };
+        for tunnels in [1, 1000] {
+            for size in [64usize, 256, 1420] {
+                let (Some(mut alpha), Some(mut beta)) =
+                    (Bench::new(choice, tunnels, 1), Bench::new(choice, tunnels, 2))
+                else {
+                    continue;
+                };
+                let packets: Vec<_> = (0..tunnels.max(BURST as u32))
+                    .map(|n| {
+                        let n = (n % tunnels) * 617 % tunnels;
+                        let payload = vec![0x5a; size - 28];
+                        let to = [10, 16 + (n >> 8) as u8, n as u8, 9];
+                        frame_v4(RED, &packet_v4([10, 1, 0, 2], to, 17, &udp_segment(1, 2, &payload)))
+                    })
+                    .collect();
+                for way in ["encrypt", "decrypt"] {
+                    let mut group = criterion.benchmark_group(way);
+                    group.throughput(Throughput::Elements(BURST as u64));
+                    let id = BenchmarkId::new(format!("{name}/{tunnels}"), size);
+                    group.bench_function(id, |bencher| {
+                        let mut frames: Vec<_> =
+                            (0..BURST).map(|_| Handle(Box::new(TestFrame::new(&[])))).collect();
+                        let mut next = 0;
+                        bencher.iter_custom(|iterations| {
+                            let mut total = Duration::ZERO;
+                            for _ in 0..iterations {
+                                for frame in &mut frames {
+                                    frame.0.refill(&packets[next]);
+                                    next = (next + 1) % packets.len();
+                                }
+                                let encrypting = alpha.burst(RED, &mut frames);
+                                if way == "encrypt" {
+                                    total += encrypting;
+                                    continue;
+                                }
+                                for frame in &mut frames {
+                                    frame.bytes_mut()[..6].copy_from_slice(&port_mac(BLACK));
+                                }
+                                total += beta.burst(BLACK, &mut frames);
+                            }
+                            total
+                        });
+                    });
+                    group.finish();
+                }
+            }
+        }
+    }
+}
+
+criterion_group!(benches, pipeline);
+criterion_main!(benches);

@@ -15,7 +15,7 @@ use crate::outcome::Outcome;
 use crate::pipeline::Pipeline;
 use crate::sa::{Limit, Owner, Sa};
 use crate::tunnel::{Protection, lookup_key};
-use crate::work::{LIST_CAPACITY, Opening, Origin, Passenger};
+use crate::work::{Candidate, LIST_CAPACITY, Opening, Origin, Passenger};
 
 /// What is known of an opened packet.
 struct Opened {
@@ -29,41 +29,81 @@ struct Opened {
 }
 
 impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
-    /// First pass for one packet. Gives the frame back when no SA of ours has its SPI: it may be in transit.
+    /// Takes ESP whose SPI one of our SAs has; gives any other frame back: it may be in transit.
     #[inline]
-    pub(crate) fn take_esp(
-        &mut self,
-        mut frame: F,
-        port: u32,
-        esp_at: usize,
-        destination: [u8; 4],
-    ) -> Option<F> {
+    pub(crate) fn take_esp(&mut self, frame: F, port: u32, esp_at: usize) -> Option<F> {
+        let header = frame.bytes().get(esp_at..).and_then(Esp::parse);
+        let Some(sa) = header.and_then(|header| self.tables.spis.find(header.spi())) else {
+            return Some(frame);
+        };
+        if self.lists.candidates.len() == LIST_CAPACITY {
+            // An entry takes no more frames than the list has room for.
+            return Some(frame);
+        }
+        self.lists.candidates.push(Candidate { frame, sa, esp_at: esp_at as u16, port });
+        None
+    }
+
+    /// First pass: replay window, nonce and AAD of each packet.
+    fn prepare_all(&mut self, outcome: &mut Outcome<F>) {
+        let mut candidates = std::mem::take(&mut self.lists.candidates);
+        self.touch_sas(&candidates);
+        for candidate in candidates.drain(..) {
+            self.prepare(candidate, outcome);
+        }
+        self.lists.candidates = candidates;
+    }
+
+    /// Reads a word of everything that the burst will need of its SAs: the cache misses overlap here instead of
+    /// following one another.
+    #[inline]
+    fn touch_sas(&self, candidates: &[Candidate<F>]) {
+        let (mut sum, mut last) = (0, u32::MAX);
+        for candidate in candidates {
+            // Packets of one flow come in rows.
+            if candidate.sa == last {
+                continue;
+            }
+            last = candidate.sa;
+            let low = candidate.frame.bytes().get(usize::from(candidate.esp_at)..).and_then(Esp::parse);
+            if let (Some(sa), Some(header)) = (self.tables.sa(last), low) {
+                sum ^= sa.touch() ^ sa.touch_window(header.sequence_low());
+                if let Owner::Tunnel(slot) = sa.owner {
+                    sum ^= self.tables.tunnel(slot).map_or(0, |tunnel| u64::from(tunnel.ttl));
+                }
+            }
+        }
+        std::hint::black_box(sum);
+    }
+
+    #[inline]
+    fn prepare(&mut self, candidate: Candidate<F>, outcome: &mut Outcome<F>) {
+        let Candidate { frame, sa: slot, esp_at, port } = candidate;
         let bytes = frame.bytes();
-        let Some(header) = bytes.get(esp_at..).and_then(Esp::parse) else { return Some(frame) };
-        let Some(slot) = self.tables.spis.find(header.spi()) else { return Some(frame) };
-        let Some(sa) = self.tables.sa(slot).filter(|sa| sa.local == destination) else { return Some(frame) };
+        let esp_at = usize::from(esp_at);
         let text_at = esp_at + HEADER_BYTES + IV_BYTES;
-        let (Some(iv), true) = (
-            bytes.get(text_at - IV_BYTES..text_at).and_then(|iv| iv.first_chunk()),
-            bytes.len() >= esp_at + LEAST_BYTES && (bytes.len() - text_at).is_multiple_of(4),
-        ) else {
-            count(&sa.runtime.malformed);
-            self.shared.drop_one(Drop::EspMalformed);
-            return None;
+        let destination = bytes.get(ethernet::LEN_BYTES..).and_then(Ipv4::parse).map(Ipv4::destination);
+        let Some(sa) = self.tables.sa(slot).filter(|sa| Some(sa.local) == destination) else {
+            return self.pass_on(frame, port, outcome);
         };
-        let iv = u64::from_be_bytes(*iv);
-        let low = header.sequence_low();
-        let sequence = if sa.esn {
-            esp::infer(low, sa.window().highest(), sa.replay_window)
-        } else {
-            Some(u64::from(low))
+        let front: Option<&[u8; HEADER_BYTES + IV_BYTES]> =
+            bytes.get(esp_at..).and_then(|esp| esp.first_chunk());
+        let (Some(front), true) =
+            (front, bytes.len() >= esp_at + LEAST_BYTES && (bytes.len() - text_at).is_multiple_of(4))
+        else {
+            return self.refuse_malformed(slot);
         };
-        let verdict = sequence.map_or(Verdict::Late, |sequence| sa.window().check(sequence));
+        let [.., l0, l1, l2, l3, i0, i1, i2, i3, i4, i5, i6, i7] = *front;
+        let (low, iv) =
+            (u32::from_be_bytes([l0, l1, l2, l3]), u64::from_be_bytes([i0, i1, i2, i3, i4, i5, i6, i7]));
+        let window = sa.window();
+        let sequence =
+            if sa.esn { esp::infer(low, window.highest(), sa.replay_window) } else { Some(u64::from(low)) };
+        let verdict = sequence.map_or(Verdict::Late, |sequence| window.check(sequence));
         let Some(sequence) = sequence.filter(|_| verdict == Verdict::New) else {
-            self.refuse_replay(slot, verdict);
-            return None;
+            return self.refuse_replay(slot, verdict);
         };
-        let opening = Opening {
+        self.lists.opening.push(Opening {
             nonce: framing::nonce(sa.salt, iv),
             aad: Aad::new(sa.spi, sequence, sa.esn),
             sequence,
@@ -71,15 +111,7 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
             text_at: text_at as u16,
             port,
             frame,
-        };
-        if self.lists.opening.len() < LIST_CAPACITY {
-            self.lists.opening.push(opening);
-        } else {
-            // An entry takes no more frames than the list has room for.
-            frame = opening.frame;
-            return Some(frame);
-        }
-        None
+        });
     }
 
     #[cold]
@@ -91,11 +123,12 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
         self.shared.drop_one(if late { Drop::EspLate } else { Drop::EspReplayed });
     }
 
-    /// Second pass, and what follows from it.
+    /// Both passes, and what follows from them.
     pub(crate) fn open_all(&mut self, outcome: &mut Outcome<F>) {
-        if self.lists.opening.is_empty() {
+        if self.lists.candidates.is_empty() {
             return;
         }
+        self.prepare_all(outcome);
         let mut batch = std::mem::take(&mut self.lists.opening);
         let (tables, no_key) = (&self.tables, &self.no_key);
         let authentic = self.engine.open(batch.iter_mut().map(|packet| OpenOp {

@@ -91,7 +91,7 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
                 _ => None,
             };
             if let Some(esp_at) = esp_at {
-                match self.take_esp(frame, port, esp_at, destination) {
+                match self.take_esp(frame, port, esp_at) {
                     None => return,
                     Some(back) => frame = back,
                 }
@@ -150,7 +150,7 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
     }
 
     #[inline]
-    fn pass_on(&mut self, mut frame: F, port: u32, outcome: &mut Outcome<F>) {
+    pub(crate) fn pass_on(&mut self, mut frame: F, port: u32, outcome: &mut Outcome<F>) {
         if frame.trim_front(ethernet::LEN_BYTES) {
             self.push_passenger(Passenger { frame, from: Twin::tap(port), origin: Origin::Wire }, outcome);
         }

@@ -23,32 +23,34 @@ pub enum Owner {
 const SEQUENCES_LEFT_AT_SOFT_LIMIT: u64 = 1 << 28;
 
 /// An SA: what a packet needs first, then the expanded key, in one aligned block.
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub struct Sa {
+    // What every packet needs: one cache line.
     pub(crate) runtime: &'static SaRuntime,
-    pub(crate) slot: u32,
     pub(crate) spi: u32,
     pub(crate) salt: [u8; 4],
+    pub(crate) local: [u8; 4],
     pub(crate) replay_window: u32,
+    pub(crate) slot: u32,
     pub(crate) outbound: bool,
     pub(crate) esn: bool,
     pub(crate) tunnel_mode: bool,
     pub(crate) udp: bool,
-    pub(crate) owner: Owner,
-    pub(crate) local: [u8; 4],
-    pub(crate) remote: [u8; 4],
     soft_packets: u64,
     hard_packets: u64,
     soft_bytes: u64,
     hard_bytes: u64,
-    pub(crate) generation: u64,
-    /// When [`EventKind::Traffic`] was last raised, in milliseconds since the Unix epoch.
-    pub(crate) traffic_told_ms: u64,
-    pub(crate) key: SaKey,
+    // What inbound packets need besides.
+    pub(crate) owner: Owner,
+    pub(crate) remote: [u8; 4],
     local_port: u16,
     remote_port: u16,
+    /// When [`EventKind::Traffic`] was last raised, in milliseconds since the Unix epoch.
+    pub(crate) traffic_told_ms: u64,
+    pub(crate) generation: u64,
     /// What it may carry, `source` being local.
     pub(crate) selector: RuleMatch,
+    pub(crate) key: SaKey,
 }
 
 /// What limits say about one more packet.
@@ -150,6 +152,13 @@ impl Sa {
     pub(crate) fn touch(&self) -> u64 {
         use std::sync::atomic::Ordering::Relaxed;
         self.runtime.next_sequence.load(Relaxed) ^ self.hard_bytes ^ self.key.touch()
+    }
+
+    /// Reads the word of the replay window that a sequence number will need, for the sake of the cache.
+    #[inline]
+    pub(crate) fn touch_window(&self, sequence_low: u32) -> u64 {
+        let word = self.runtime.window.get((sequence_low / 64) as usize % shm::WINDOW_WORDS);
+        word.map_or(0, |word| word.load(std::sync::atomic::Ordering::Relaxed))
     }
 
     /// The replay window.

@@ -29,6 +29,17 @@ pub(crate) struct Passenger<F> {
     pub(crate) origin: Origin,
 }
 
+/// An ESP packet with the SPI of one of our SAs: the frame begins at the Ethernet header and ends where IP does.
+pub(crate) struct Candidate<F> {
+    pub(crate) frame: F,
+    /// Slot of the SA.
+    pub(crate) sa: u32,
+    /// Where ESP begins.
+    pub(crate) esp_at: u16,
+    /// Slot of the port that it came by.
+    pub(crate) port: u32,
+}
+
 /// An ESP packet to be opened: the frame begins at the Ethernet header and ends with the ICV.
 pub(crate) struct Opening<F> {
     pub(crate) frame: F,
@@ -70,6 +81,7 @@ pub(crate) struct Classifying<F> {
 /// All lists of a worker.
 pub(crate) struct Lists<F> {
     pub(crate) arrivals: Vec<F>,
+    pub(crate) candidates: Vec<Candidate<F>>,
     pub(crate) opening: Vec<Opening<F>>,
     pub(crate) v4: Vec<Passenger<F>>,
     pub(crate) v6: Vec<Passenger<F>>,
@@ -83,6 +95,7 @@ impl<F> Lists<F> {
     pub(crate) fn new() -> Self {
         Self {
             arrivals: Vec::with_capacity(LIST_CAPACITY),
+            candidates: Vec::with_capacity(LIST_CAPACITY),
             opening: Vec::with_capacity(LIST_CAPACITY),
             v4: Vec::with_capacity(LIST_CAPACITY),
             v6: Vec::with_capacity(LIST_CAPACITY),
