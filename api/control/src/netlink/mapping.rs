@@ -28,7 +28,11 @@ pub type Attachments = BTreeMap<u32, Attachment>;
 
 /// The record of a prefix with these routes, best first; `None` when the fast path needs none.
 #[must_use]
-pub(super) fn route_record(prefix: IpNet, routes: &[Route], attachments: &Attachments) -> Option<RouteRecord> {
+pub(super) fn route_record(
+    prefix: IpNet,
+    routes: &[Route],
+    attachments: &Attachments,
+) -> Option<RouteRecord> {
     if is_punted_anyway(prefix) {
         return None;
     }
@@ -86,8 +90,11 @@ fn decide(route: &Route, attachments: &Attachments) -> Option<Decision> {
         // The rules behind the main table have nothing more to ask; the local table is followed by the main one.
         Fate::Throw => (route.table == RouteTable::Main).then_some(Decision::Unreachable),
         Fate::Forward => {
-            // Of several next hops the first live one is taken: flows are not spread.
-            let hop = route.hops.iter().find(|hop| hop.alive)?;
+            // Of several next hops the first live one is taken: flows are not spread. Twins ignore routes without
+            // carrier (`ignore_routes_with_linkdown`); other devices are as the kernel's default has them, which
+            // keeps such a route, and so the packet from a shorter prefix.
+            let usable = |hop: &&Hop| hop.alive && (hop.carrier || !attachments.contains_key(&hop.link));
+            let hop = route.hops.iter().find(usable)?;
             Some(forward(route.prefix, hop, attachments))
         }
     }

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use shm::records::{NeighbourRecord, RouteRecord, route as kind};
 
+use super::Family;
 use super::kernel::Kernel;
 use super::link::Link;
 use super::mapping::{Attachment, Attachments, neighbour_record, route_record};
@@ -25,7 +26,6 @@ use super::message::Message;
 use super::neighbour::{Certainty, Neighbour};
 use super::route::Route;
 use super::route_set::{Effect, RouteSet};
-use super::Family;
 use crate::slots::NeighbourKey;
 use crate::tables::{Mirrored, Tables};
 

@@ -51,8 +51,10 @@ pub struct Hop {
     pub link: u32,
     /// Gateway; `None` when the destination is on the link.
     pub gateway: Option<IpAddr>,
-    /// False when the kernel marked it dead or its link without carrier.
+    /// False when the kernel marked it dead: it is never used.
     pub alive: bool,
+    /// False when its link has no carrier: whether it is used then is a setting of the link.
+    pub carrier: bool,
     /// True when the kernel wraps the packet in something (MPLS, SRv6, ..) that the fast path does not know.
     pub wraps: bool,
 }
@@ -100,8 +102,8 @@ impl Route {
         };
         let mut hops = found.hops;
         if let Some(link) = found.link {
-            let alive = flags & u32::from(RTNH_F_DEAD | RTNH_F_LINKDOWN) == 0;
-            hops.insert(0, Hop { link, gateway: found.gateway, alive, wraps: found.wraps });
+            let (alive, carrier) = liveness(flags as u8);
+            hops.insert(0, Hop { link, gateway: found.gateway, alive, carrier, wraps: found.wraps });
         }
         Some(Self {
             table,
@@ -172,11 +174,16 @@ fn next_hops(mut bytes: &[u8]) -> Option<Vec<Hop>> {
         for (kind, value) in attributes(bytes.get(8..len)?) {
             wraps |= take_hop(kind, value, &mut gateway)?;
         }
-        let alive = flags & (RTNH_F_DEAD | RTNH_F_LINKDOWN) == 0;
-        hops.push(Hop { link, gateway, alive, wraps });
+        let (alive, carrier) = liveness(flags);
+        hops.push(Hop { link, gateway, alive, carrier, wraps });
         bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
     }
     Some(hops)
+}
+
+/// Whether a next hop with these `RTNH_F_*` is alive, and whether its link has a carrier.
+fn liveness(flags: u8) -> (bool, bool) {
+    (flags & RTNH_F_DEAD == 0, flags & RTNH_F_LINKDOWN == 0)
 }
 
 // From linux/rtnetlink.h; the libc crate does not carry them.

@@ -126,7 +126,13 @@ mod tests {
             tos: 0,
             protocol: 4,
             fate: Fate::Forward,
-            hops: vec![Hop { link: 1, gateway: gateway.parse().ok(), alive: true, wraps: false }],
+            hops: vec![Hop {
+                link: 1,
+                gateway: gateway.parse().ok(),
+                alive: true,
+                carrier: true,
+                wraps: false,
+            }],
         }
     }
 

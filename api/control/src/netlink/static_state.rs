@@ -62,6 +62,7 @@ mod tests {
                 link,
                 gateway: gateway.map(|text| text.parse().expect("address")),
                 alive: true,
+                carrier: true,
                 wraps: false,
             }],
         }

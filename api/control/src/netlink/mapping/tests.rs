@@ -11,7 +11,13 @@ fn attachments() -> Attachments {
 }
 
 fn hop(link: u32, gateway: Option<&str>) -> Hop {
-    Hop { link, gateway: gateway.map(|text| text.parse().expect("address")), alive: true, wraps: false }
+    Hop {
+        link,
+        gateway: gateway.map(|text| text.parse().expect("address")),
+        alive: true,
+        carrier: true,
+        wraps: false,
+    }
 }
 
 fn forward_route(prefix: &str, hops: Vec<Hop>) -> Route {
@@ -61,6 +67,15 @@ fn of_several_next_hops_the_first_live_one_is_taken() {
     let live = hop(PORT, Some("192.0.2.2"));
     let record = of(forward_route("10.0.0.0/8", vec![dead, live, hop(TUNNEL, None)])).expect("a record");
     assert_eq!(&record.gateway.bytes[..4], &[192, 0, 2, 2]);
+}
+
+#[test]
+fn a_twin_without_carrier_is_passed_over_and_another_device_without_carrier_is_not() {
+    let prefix = "10.0.0.0/8".parse().expect("prefix");
+    let quiet = |link| forward_route("10.0.0.0/8", vec![Hop { carrier: false, ..hop(link, None) }]);
+    assert!(route_record(prefix, &[quiet(PORT)], &attachments()).is_none());
+    let elsewhere = route_record(prefix, &[quiet(ELSEWHERE)], &attachments()).expect("a record");
+    assert_eq!(elsewhere.kind, kind::UNREACHABLE);
 }
 
 #[test]
