@@ -47,13 +47,8 @@ impl Driver {
     /// The kernel gave no randomness.
     pub(crate) fn new() -> std::io::Result<(Self, mpsc::Receiver<Datagram>)> {
         let (sockets, datagrams) = Sockets::new();
-        let driver = Self {
-            engine: engine()?,
-            sockets,
-            connections: BTreeMap::new(),
-            panics: 0,
-            orphaned: false,
-        };
+        let driver =
+            Self { engine: engine()?, sockets, connections: BTreeMap::new(), panics: 0, orphaned: false };
         Ok((driver, datagrams))
     }
 
@@ -75,7 +70,8 @@ impl Driver {
     /// Opens the sockets of new local addresses, and those that could not be opened before; closes those of addresses
     /// that are gone.
     pub(crate) fn bind_sockets(&mut self) {
-        let addresses: BTreeSet<IpAddr> = self.connections.values().map(|connection| connection.local).collect();
+        let addresses: BTreeSet<IpAddr> =
+            self.connections.values().map(|connection| connection.local).collect();
         self.sockets.set_addresses(&addresses);
     }
 
@@ -176,4 +172,19 @@ fn engine() -> std::io::Result<Engine> {
         filled += rustix::rand::getrandom(&mut seed[filled..], rustix::rand::GetRandomFlags::empty())?;
     }
     Ok(Engine::new(Limits::default(), seed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_engine_that_panics_is_replaced_and_its_pairs_are_given_away() {
+        let (mut driver, _datagrams) = Driver::new().expect("randomness");
+        assert!(driver.guard(|_| panic!("as a defect in the engine would")).map(|(): ()| ()).is_none());
+        assert!(matches!(driver.drain()[..], [Wish::Orphaned]));
+        assert!(driver.drain().is_empty(), "told once");
+        assert_eq!(driver.counters()["engine_panics"], 1);
+        assert!(driver.isakmp_sas(Instant::now()).is_empty(), "the new engine answers");
+    }
 }

@@ -227,7 +227,10 @@ impl Gateway {
 
     /// The next moment at which something is due.
     fn wake_at(&self) -> Option<Instant> {
-        [self.driver.wake_at(), self.executor_wake, self.settle_at, self.survey_at].into_iter().flatten().min()
+        [self.driver.wake_at(), self.executor_wake, self.settle_at, self.survey_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn on_time(&mut self, now: Instant) {

@@ -114,7 +114,8 @@ impl Picture {
         view.age_secs = sa.since.elapsed().as_secs();
         let runtime = self.region.as_ref().and_then(|region| region.sa_runtime(sa.slot));
         // The worker has not taken the SA over yet while the generation is another one's.
-        let Some(runtime) = runtime.filter(|runtime| runtime.generation.load(Relaxed) == sa.generation) else {
+        let Some(runtime) = runtime.filter(|runtime| runtime.generation.load(Relaxed) == sa.generation)
+        else {
             return view;
         };
         view.sequence = runtime.next_sequence.load(Relaxed);
@@ -164,7 +165,9 @@ impl Picture {
 
     fn tunnel_traffic(&self, slot: u32) -> Traffic {
         let mut sum = Traffic::default();
-        for counters in self.workers().filter_map(|(region, worker)| region.tunnel_counters(worker)?.get(slot as usize)) {
+        for counters in
+            self.workers().filter_map(|(region, worker)| region.tunnel_counters(worker)?.get(slot as usize))
+        {
             sum.rx_packets += counters.rx_packets.load(Relaxed);
             sum.rx_bytes += counters.rx_bytes.load(Relaxed);
             sum.tx_packets += counters.tx_packets.load(Relaxed);
@@ -176,7 +179,9 @@ impl Picture {
 
     fn port_traffic(&self, slot: u32) -> Traffic {
         let mut sum = Traffic::default();
-        for counters in self.workers().filter_map(|(region, worker)| region.port_counters(worker)?.get(slot as usize)) {
+        for counters in
+            self.workers().filter_map(|(region, worker)| region.port_counters(worker)?.get(slot as usize))
+        {
             sum.rx_packets += counters.rx_packets.load(Relaxed);
             sum.rx_bytes += counters.rx_bytes.load(Relaxed);
             sum.tx_packets += counters.tx_packets.load(Relaxed);

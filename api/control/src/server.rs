@@ -33,21 +33,28 @@ pub enum ServerEvent {
     },
     /// It asks to look at the region.
     Doorbell(Doorbell),
-    /// It went away.
+    /// A connection ended; a later one may already be there.
     Disconnected {
-        /// Its epoch.
-        epoch: u64,
+        /// Which one: [`DataplaneLink::connection`].
+        connection: u64,
     },
 }
 
 /// The way to a connected dataplane. Dropping it ends the connection.
 #[derive(Clone, Debug)]
 pub struct DataplaneLink {
+    connection: u64,
     messages: mpsc::UnboundedSender<(Message, Option<OwnedFd>)>,
     bell: Arc<Notify>,
 }
 
 impl DataplaneLink {
+    /// Number of the connection, counted by this process.
+    #[must_use]
+    pub const fn connection(&self) -> u64 {
+        self.connection
+    }
+
     /// Sends a twin.
     pub fn send_twin(&self, label: TwinLabel, fd: OwnedFd) {
         // A closed channel is a connection that just ended: the next Hello brings everything again.
@@ -97,10 +104,12 @@ impl Server {
 
     /// Accepts dataplanes for ever and tells what they do, until nobody listens to `events`.
     pub async fn serve(self, events: mpsc::UnboundedSender<ServerEvent>) {
+        let mut connections = 0;
         loop {
             match self.accept().await {
                 Ok(socket) => {
-                    if let Err(error) = connection::greet(socket, events.clone()) {
+                    connections += 1;
+                    if let Err(error) = connection::greet(socket, connections, events.clone()) {
                         tracing::warn!(%error, "a connection to the dataplane's socket was refused");
                     }
                 }

@@ -166,7 +166,10 @@ mod tests {
         let pending = Facts { verdict: Verdict::Pending, ..facts() };
         assert_eq!(says(&pending).0, Condition::Connecting);
         let negotiating = Facts { protection: Protection::Sas { sending: false, cause: None }, ..facts() };
-        assert_eq!(says(&negotiating), (Condition::Connecting, "SAs are being negotiated with 192.0.2.2".to_owned()));
+        assert_eq!(
+            says(&negotiating),
+            (Condition::Connecting, "SAs are being negotiated with 192.0.2.2".to_owned())
+        );
     }
 
     #[test]
@@ -190,7 +193,8 @@ mod tests {
 
     #[test]
     fn a_problem_that_does_not_keep_it_from_running_does_not_take_it_down() {
-        let smaller = Facts { problem: Some("its MTU is more than fits; 1400 is used".to_owned()), ..facts() };
+        let smaller =
+            Facts { problem: Some("its MTU is more than fits; 1400 is used".to_owned()), ..facts() };
         assert_eq!(says(&smaller).0, Condition::Up);
         let keyless = Facts { protection: Protection::Sas { sending: false, cause: None }, ..smaller };
         assert_eq!(says(&keyless).0, Condition::Down);

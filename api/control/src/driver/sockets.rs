@@ -109,7 +109,8 @@ impl Sockets {
 const PORTS: [u16; 2] = [500, 4500];
 
 fn bind(address: SocketAddr) -> io::Result<Arc<UdpSocket>> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
+    let socket =
+        Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
     if address.is_ipv4() {
         socket.set_freebind_v4(true)?;
     } else {

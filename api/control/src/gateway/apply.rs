@@ -180,8 +180,12 @@ impl Gateway {
                 Some((_, Some(link))) => Some(link.index),
                 None => None,
             };
-            let route =
-                StaticRoute { prefix: route.destination.trunc(), metric: route.metric, gateway: route.gateway, link };
+            let route = StaticRoute {
+                prefix: route.destination.trunc(),
+                metric: route.metric,
+                gateway: route.gateway,
+                link,
+            };
             names.insert(route, name);
         }
         let desired: BTreeSet<StaticRoute> = names.keys().cloned().collect();
@@ -208,7 +212,8 @@ impl Gateway {
                 }
             }
         }
-        for (route, cause) in failed.iter().filter(|(route, _)| !self.complaints.routes.contains_key(*route)) {
+        for (route, cause) in failed.iter().filter(|(route, _)| !self.complaints.routes.contains_key(*route))
+        {
             tracing::warn!(route, cause, "a static route is not in force");
         }
         self.complaints.routes = failed;
@@ -218,7 +223,8 @@ impl Gateway {
     pub(super) fn settle(&mut self, now: Instant) {
         self.settle_at = None;
         let (changes, result) = self.mirror.settle(&mut self.kernel);
-        self.complaints.mirror = result.err().map(|error| format!("routes and neighbours cannot be read: {error}"));
+        self.complaints.mirror =
+            result.err().map(|error| format!("routes and neighbours cannot be read: {error}"));
         if self.complaints.mirror.is_some() {
             self.settle_at = Some(now + std::time::Duration::from_secs(1));
         }

@@ -18,7 +18,6 @@ use crate::server::{DataplaneLink, ServerEvent};
 /// Whether there is a dataplane.
 pub(super) struct Presence {
     link: Option<DataplaneLink>,
-    epoch: u64,
     alive: bool,
     /// Since when it has been silent; before it was ever seen, the start of this process.
     silent_since: Instant,
@@ -26,7 +25,7 @@ pub(super) struct Presence {
 
 impl Presence {
     pub(super) fn new() -> Self {
-        Self { link: None, epoch: 0, alive: false, silent_since: Instant::now() }
+        Self { link: None, alive: false, silent_since: Instant::now() }
     }
 
     /// Its heartbeat moves.
@@ -106,7 +105,6 @@ impl Gateway {
                 tracing::info!(pid, epoch, twins = twins.len(), "the dataplane connected");
                 self.twins.connected(link.clone(), twins, &self.specs);
                 self.dataplane.link = Some(link);
-                self.dataplane.epoch = epoch;
                 // Twins that were busy are here now and want their settings.
                 self.apply_devices();
                 self.dataplane.ring();
@@ -118,9 +116,8 @@ impl Gateway {
                 self.survey_soon();
             }
             ServerEvent::Doorbell(Doorbell::Events) => self.take_events(),
-            ServerEvent::Disconnected { epoch } => {
-                // A later one may have connected before the end of this one was seen.
-                if self.dataplane.epoch == epoch {
+            ServerEvent::Disconnected { connection } => {
+                if self.dataplane.link.as_ref().is_some_and(|link| link.connection() == connection) {
                     self.dataplane.link = None;
                     self.twins.disconnected();
                 }

@@ -50,7 +50,11 @@ impl Gateway {
                 }
             }
             Event::ChildUp { child, spi_in } => {
-                tracing::info!(owner = self.owner_text(*child), spi_in = format!("{spi_in:#010x}"), "a child SA is up");
+                tracing::info!(
+                    owner = self.owner_text(*child),
+                    spi_in = format!("{spi_in:#010x}"),
+                    "a child SA is up"
+                );
                 self.child_serves(*child);
             }
             Event::ChildRekeyed { child, spi_in, replaced } => {
@@ -99,9 +103,9 @@ impl Gateway {
             OrderKind::RekeyTunnel(name) => {
                 self.child_of_tunnel(name).map(|(child, _)| vec![Command::RekeyChild(child)])
             }
-            OrderKind::ResetTunnel(name) => self.child_of_tunnel(name).map(|(_, connection)| {
-                vec![Command::Terminate(connection), Command::Initiate(connection)]
-            }),
+            OrderKind::ResetTunnel(name) => self
+                .child_of_tunnel(name)
+                .map(|(_, connection)| vec![Command::Terminate(connection), Command::Initiate(connection)]),
             OrderKind::RekeyCryptoMap(name) => self.children_of_map(name),
         };
         let answer = commands.map(|commands| {

@@ -67,8 +67,7 @@ impl Gateway {
     /// Closes tunnels whose far end is reached through themselves, and opens those that no longer are.
     fn watch_recursion(&mut self, compiled: &Compiled, now: Instant) {
         let slots = &self.executor.slots().tunnels;
-        let tunnels =
-            compiled.tunnels.iter().filter_map(|(name, tunnel)| Some((slots.slot(name)?, tunnel)));
+        let tunnels = compiled.tunnels.iter().filter_map(|(name, tunnel)| Some((slots.slot(name)?, tunnel)));
         let far_ends = recursion::far_ends(tunnels);
         let name = |slot: &u32| slots.key(*slot).cloned().unwrap_or_default();
         let circles: BTreeMap<String, Vec<String>> =
@@ -251,7 +250,9 @@ impl Gateway {
             let since = self.seen.get(&key).copied().unwrap_or(now);
             seen.insert(key, since);
             let map = match &entry.owner {
-                Owner::Policy(policy) => self.names.crypto_maps.get(&policy.interface).cloned().unwrap_or_default(),
+                Owner::Policy(policy) => {
+                    self.names.crypto_maps.get(&policy.interface).cloned().unwrap_or_default()
+                }
                 Owner::Tunnel(_) => String::new(),
             };
             let is_inbound = entry.direction == direction::INBOUND;
@@ -314,7 +315,8 @@ impl Gateway {
     }
 
     fn all_complaints(&self, compiled: &Arc<Compiled>) -> picture::Complaints {
-        let problems = compiled.problems.iter().map(|problem| format!("{:?}: {}", problem.object, problem.cause));
+        let problems =
+            compiled.problems.iter().map(|problem| format!("{:?}: {}", problem.object, problem.cause));
         let full = self.executor.full_tables().iter().map(ToString::to_string);
         let named = |kind: &'static str, complaints: &BTreeMap<String, String>| {
             complaints.iter().map(|(name, cause)| format!("{kind} {name}: {cause}")).collect::<Vec<_>>()
@@ -359,11 +361,7 @@ fn matching_flow<'a>(
         .map(|(_, _, flow)| flow)
 }
 
-fn log_change(
-    object: &str,
-    standing: &crate::state::Standing,
-    changed: Option<Option<view::Condition>>,
-) {
+fn log_change(object: &str, standing: &crate::state::Standing, changed: Option<Option<view::Condition>>) {
     let Some(former) = changed else {
         return;
     };

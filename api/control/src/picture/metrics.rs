@@ -6,7 +6,8 @@ use shm::{Counter, Drop};
 
 use super::Picture;
 use crate::view::{
-    Condition, DropMetric, IkeMetric, MetricsSnapshot, PortMetrics, TunnelMetrics, WorkerMetric, WorkerMetrics,
+    Condition, DropMetric, IkeMetric, MetricsSnapshot, PortMetrics, TunnelMetrics, WorkerMetric,
+    WorkerMetrics,
 };
 
 impl Picture {
@@ -18,7 +19,11 @@ impl Picture {
             tunnels: self
                 .tunnel_states()
                 .into_iter()
-                .map(|tunnel| TunnelMetrics { name: tunnel.name, state: tunnel.state, traffic: tunnel.counters })
+                .map(|tunnel| TunnelMetrics {
+                    name: tunnel.name,
+                    state: tunnel.state,
+                    traffic: tunnel.counters,
+                })
                 .collect(),
             ports: dataplane
                 .ports

@@ -36,6 +36,7 @@ enum ConnectionError {
 /// Checks who connected and starts the two tasks.
 pub(super) fn greet(
     socket: OwnedFd,
+    connection: u64,
     events: mpsc::UnboundedSender<ServerEvent>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let peer = rustix::net::sockopt::socket_peercred(&socket)?;
@@ -45,25 +46,24 @@ pub(super) fn greet(
     }
     let socket = Arc::new(Readiness::new(socket)?);
     tokio::spawn(async move {
-        let mut epoch = 0;
-        match read(&socket, &events, &mut epoch).await {
+        match read(&socket, connection, &events).await {
             Ok(()) | Err(ConnectionError::Closed) => {
-                tracing::info!(epoch, "the dataplane disconnected");
+                tracing::info!(connection, "the dataplane disconnected");
             }
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
-                tracing::warn!(%error, cause, epoch, "the connection to the dataplane ended");
+                tracing::warn!(%error, cause, connection, "the connection to the dataplane ended");
             }
         }
-        let _ = events.send(ServerEvent::Disconnected { epoch });
+        let _ = events.send(ServerEvent::Disconnected { connection });
     });
     Ok(())
 }
 
 async fn read(
     socket: &Arc<Readiness>,
+    connection: u64,
     events: &mpsc::UnboundedSender<ServerEvent>,
-    epoch_out: &mut u64,
 ) -> Result<(), ConnectionError> {
     let mut twins = Vec::new();
     let (pid, epoch) = loop {
@@ -76,10 +76,9 @@ async fn read(
             break (pid, epoch);
         }
     };
-    *epoch_out = epoch;
     let (sender, queue) = mpsc::unbounded_channel();
     let bell = Arc::new(Notify::new());
-    let link = DataplaneLink { messages: sender, bell: Arc::clone(&bell) };
+    let link = DataplaneLink { connection, messages: sender, bell: Arc::clone(&bell) };
     let writing = write(Arc::clone(socket), queue, bell);
     if events.send(ServerEvent::Connected { link, pid, epoch, twins }).is_err() {
         return Ok(());
