@@ -64,10 +64,10 @@ impl<F> Outcome<F> {
         list.try_push(frame).map_err(|full| full.element())
     }
 
-    /// Raises an event, unless the same one waits already or there is no room. Says whether it waits now.
+    /// Raises an event. Says whether there was room: otherwise a later packet must raise it.
     #[cold]
     pub(crate) fn raise(&mut self, event: EventRecord) -> bool {
-        self.events.contains(&event) || self.events.try_push(event).is_ok()
+        self.events.try_push(event).is_ok()
     }
 }
 
