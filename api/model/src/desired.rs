@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use crate::identity::Identity;
 use crate::mtu::{Encapsulation, Esp, TransportFamily};
 use crate::{
-    AccessList, CryptoMap, IfName, Interface, IpsecProfile, IsakmpPolicy, Mode, Name, PreSharedKey, Route,
-    SaTerms, Site, TransformSet, Tunnel, TunnelProtection, TunnelSource,
+    AccessList, CryptoMap, IfName, Interface, IpsecProfile, IsakmpPolicy, Kind, Mode, Name, PreSharedKey,
+    Resource, Route, SaTerms, Site, TransformSet, Tunnel, TunnelProtection, TunnelSource,
 };
 
 /// All resources of one generation. Its references hold: the store lets none dangle.
@@ -30,6 +30,27 @@ pub struct Desired {
 }
 
 impl Desired {
+    /// Whether there is a resource of this kind and name.
+    #[must_use]
+    pub fn contains(&self, kind: Kind, name: &str) -> bool {
+        match kind {
+            Kind::Site => self.has::<Site>(name),
+            Kind::Interface => self.has::<Interface>(name),
+            Kind::IsakmpPolicy => self.has::<IsakmpPolicy>(name),
+            Kind::PreSharedKey => self.has::<PreSharedKey>(name),
+            Kind::TransformSet => self.has::<TransformSet>(name),
+            Kind::IpsecProfile => self.has::<IpsecProfile>(name),
+            Kind::AccessList => self.has::<AccessList>(name),
+            Kind::CryptoMap => self.has::<CryptoMap>(name),
+            Kind::Tunnel => self.has::<Tunnel>(name),
+            Kind::Route => self.has::<Route>(name),
+        }
+    }
+
+    fn has<R: Resource>(&self, name: &str) -> bool {
+        name.parse::<R::Name>().is_ok_and(|name| R::of(self).contains_key(&name))
+    }
+
     /// The address that a tunnel begins at: of the interface that it names, or its own if an interface bears it.
     #[must_use]
     pub fn source_of(&self, tunnel: &Tunnel) -> Option<Ipv4Addr> {

@@ -106,7 +106,33 @@ pub trait Resource:
     /// Its kind.
     const KIND: Kind;
     /// The type of its name: [`crate::Name`] or [`crate::IfName`].
-    type Name: std::str::FromStr<Err = crate::NameError> + fmt::Display + Ord + Clone + Send + Sync;
+    type Name: std::str::FromStr<Err = crate::NameError>
+        + fmt::Display
+        + fmt::Debug
+        + Ord
+        + Clone
+        + Send
+        + Sync
+        + 'static;
+
+    /// The field that is sealed at rest and never answered, for the one kind that has it.
+    const SECRET_FIELD: Option<&'static str> = None;
+
+    /// The secret, where one was written or opened.
+    fn secret(&self) -> Option<&crate::Secret> {
+        None
+    }
+
+    /// Puts the opened secret in, or takes it out.
+    fn set_secret(&mut self, _secret: Option<crate::Secret>) {}
+
+    /// The writer's or the last stored version of the secret.
+    fn secret_version(&self) -> Option<u32> {
+        None
+    }
+
+    /// Notes the version of the secret.
+    fn set_secret_version(&mut self, _version: u32) {}
 
     /// Every other resource that it names.
     fn references(&self) -> Vec<Reference>;

@@ -96,6 +96,23 @@ impl Parse for PreSharedKey {
 impl Resource for PreSharedKey {
     const KIND: Kind = Kind::PreSharedKey;
     type Name = Name;
+    const SECRET_FIELD: Option<&'static str> = Some("key");
+
+    fn secret(&self) -> Option<&Secret> {
+        self.key.as_ref()
+    }
+
+    fn set_secret(&mut self, secret: Option<Secret>) {
+        self.key = secret;
+    }
+
+    fn secret_version(&self) -> Option<u32> {
+        self.version
+    }
+
+    fn set_secret_version(&mut self, version: u32) {
+        self.version = Some(version);
+    }
 
     fn references(&self) -> Vec<Reference> {
         Vec::new()
