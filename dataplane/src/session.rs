@@ -30,7 +30,7 @@ use crate::worker_thread::{ThreadOptions, WorkerThread};
 const WORKER: u32 = 0;
 
 /// Slots looked at before packets get their turn.
-const STEPS: usize = 512;
+const STEPS: usize = 2048;
 
 /// Between two attempts to open a device that failed.
 const REOPEN: Duration = Duration::from_secs(3);
@@ -56,6 +56,7 @@ pub struct Session {
     status: Status,
     counters: &'static WorkerCounters,
     events_pushed: bool,
+    more_changes: bool,
 }
 
 impl Session {
@@ -111,6 +112,7 @@ impl Session {
             status,
             counters,
             events_pushed: false,
+            more_changes: true,
         })
     }
 
@@ -138,10 +140,10 @@ impl Session {
         self.status.ready != 0
     }
 
-    /// Whether the worker left something to look at.
+    /// Whether there is something to do at once: changes left, or something that the worker left.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        self.tables.link.has_work()
+        self.more_changes || self.tables.link.has_work()
     }
 
     /// Shows control that the process lives.
@@ -151,9 +153,13 @@ impl Session {
 
     /// Applies what control changed, as far as the worker keeps up, and takes the worker's reports.
     pub fn apply_changes(&mut self, host: &mut Host) {
+        self.more_changes = true;
         for _ in 0..STEPS {
             match self.tables.step(&host.eal) {
-                Step::Idle => break,
+                Step::Idle => {
+                    self.more_changes = false;
+                    break;
+                }
                 Step::Busy => {}
                 Step::Port(change) => self.change_port(host, change),
             }

@@ -255,7 +255,8 @@ impl Connection {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let mut parts = [IoSliceMut::new(&mut bytes)];
-        let length = rustix::net::recvmsg(&self.0, &mut parts, &mut ancillary, RecvFlags::empty()).unwrap().bytes;
+        let length =
+            rustix::net::recvmsg(&self.0, &mut parts, &mut ancillary, RecvFlags::empty()).unwrap().bytes;
         let descriptors = ancillary
             .drain()
             .filter_map(|message| match message {
@@ -296,7 +297,9 @@ fn twins_are_kept_for_a_control_that_comes_back() {
     let first = Connection::accept(&listener);
     let (hello, descriptors) = first.receive();
     let pid = dataplane.0.id();
-    assert!(matches!(hello, Message::Hello { pid: told, more: false, ref twins, .. } if told == pid && twins.is_empty()));
+    assert!(
+        matches!(hello, Message::Hello { pid: told, more: false, ref twins, .. } if told == pid && twins.is_empty())
+    );
     assert!(descriptors.is_empty());
     // A datagram socket stands for a TAP: it keeps packets whole.
     let (twin, _kernel) =
@@ -318,4 +321,22 @@ fn twins_are_kept_for_a_control_that_comes_back() {
     let listener = listen(&socket);
     let (hello, _) = Connection::accept(&listener).receive();
     assert!(matches!(hello, Message::Hello { ref twins, .. } if twins.is_empty()));
+}
+
+#[test]
+fn a_region_of_full_size_is_in_force_within_a_second() {
+    let directory = run_dir();
+    let path = directory.path().join("region");
+    let (region, _) =
+        Region::create_or_attach(&path, Capacities::default(), BootId::current().unwrap()).unwrap();
+    let mut writer = region.writer().unwrap();
+    let last = Capacities::default().sas - 1;
+    writer.put(last, &outbound_sa(1)).unwrap();
+    let dataplane = Dataplane::start(directory.path());
+    let pid = dataplane.0.id();
+    eventually("attached", || region.status().is_some_and(|status| status.pid == pid));
+    let attached = Instant::now();
+    eventually("ready", || is_ready(&region, pid));
+    assert!(attached.elapsed() < Duration::from_secs(1), "{:?}", attached.elapsed());
+    assert_eq!(region.ack(Table::Sas, last).refused, None);
 }

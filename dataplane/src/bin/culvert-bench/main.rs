@@ -3,11 +3,15 @@
 //! `encrypt`: net_pcap (infinite) -> worker -> net_null.
 //! `loop`: net_pcap -> encrypting worker -> net_ring -> decrypting worker, with anti-replay -> net_null.
 //!
+//! `footprint`: memory and CPU time of an idle data plane process.
+//!
 //! Tables are written into an anonymous region and applied by the same code as in the data plane. One line of JSON
 //! comes out; a single dropped packet is an error.
 
 mod capture;
+mod footprint;
 mod gateway;
+mod records;
 mod run;
 
 use std::path::PathBuf;
@@ -29,6 +33,8 @@ enum Command {
     Encrypt(Measurement),
     /// Measure encryption and decryption, one after the other on one core.
     Loop(Measurement),
+    /// Start the data plane process beside this program with this many tunnels, and tell what it costs when idle.
+    Footprint(Tunnels),
     /// Write the capture that the generator replays, for the same generator elsewhere.
     Capture {
         /// Size of a packet in bytes of IP.
@@ -48,18 +54,8 @@ pub(crate) struct Measurement {
     /// Size of a passenger packet in bytes of IP.
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(64..=1420))]
     size: u16,
-    /// What protects the tunnels.
-    #[arg(long, value_enum, default_value_t = Protection::Profile)]
-    protection: Protection,
-    /// ESP mode.
-    #[arg(long, value_enum, default_value_t = EspMode::Transport)]
-    mode: EspMode,
-    /// Extended sequence numbers.
-    #[arg(long)]
-    esn: bool,
-    /// Number of tunnels; packets go round robin in a shuffled order.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
-    tunnels: u32,
+    #[command(flatten)]
+    tunnels: Tunnels,
     /// Cipher engine.
     #[arg(long, value_enum, default_value_t = EngineChoice::Auto)]
     engine: EngineChoice,
@@ -72,6 +68,23 @@ pub(crate) struct Measurement {
     /// DPDK's heap in MiB.
     #[arg(long, default_value_t = 512)]
     memory_mb: u32,
+}
+
+/// The tunnels of a gateway.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Tunnels {
+    /// Number of tunnels; packets go round robin in a shuffled order.
+    #[arg(long = "tunnels", default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=4096))]
+    count: u32,
+    /// What protects them.
+    #[arg(long, value_enum, default_value_t = Protection::Profile)]
+    protection: Protection,
+    /// ESP mode.
+    #[arg(long, value_enum, default_value_t = EspMode::Transport)]
+    mode: EspMode,
+    /// Extended sequence numbers.
+    #[arg(long)]
+    esn: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -94,6 +107,7 @@ fn main() -> ExitCode {
     let result = match Options::parse().command {
         Command::Encrypt(measurement) => run::encrypt(&measurement),
         Command::Loop(measurement) => run::encrypt_and_decrypt(&measurement),
+        Command::Footprint(tunnels) => footprint::measure(&tunnels),
         Command::Capture { size, tunnels, path } => {
             capture::write(&path, size, tunnels).map_err(anyhow::Error::from).map(|()| String::new())
         }

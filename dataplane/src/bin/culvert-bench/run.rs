@@ -10,7 +10,8 @@ use forward::Engine;
 
 use crate::Measurement;
 use crate::capture::{self, GENERATOR_MAC};
-use crate::gateway::{BLACK, BenchPort, Gateway, RED, Role};
+use crate::gateway::{BenchPort, Gateway};
+use crate::records::{BLACK, RED, Role};
 
 /// Caches, branch predictors and the clock of the CPU settle in this time.
 const WARM_UP: Duration = Duration::from_millis(300);
@@ -32,10 +33,11 @@ struct Setup {
 
 impl Setup {
     fn new(measurement: &Measurement) -> anyhow::Result<Self> {
+        ensure!(measurement.tunnels.count > 0, "at least one tunnel is needed");
         let engine = Engine::select(measurement.engine.into()).context("no cipher engine")?;
         let directory = tempfile::tempdir()?;
         let path = directory.path().join("generator.pcap");
-        capture::write(&path, measurement.size, measurement.tunnels)?;
+        capture::write(&path, measurement.size, measurement.tunnels.count)?;
         let options = EalOptions {
             memory: memory::choose(measurement.memory_mb),
             memory_mb: measurement.memory_mb,
@@ -75,7 +77,7 @@ pub(crate) fn encrypt(measurement: &Measurement) -> anyhow::Result<String> {
     let mut setup = Setup::new(measurement)?;
     let ports = vec![setup.generator()?, setup.sink(BLACK)?];
     let mut gateway = Gateway::new(&setup.eal, setup.engine, Role::Encrypt)?;
-    gateway.configure(measurement, [2, 0, 0, 0, 0, 1])?;
+    gateway.configure(&measurement.tunnels, [2, 0, 0, 0, 0, 1])?;
     gateway.apply(&setup.eal, ports)?;
     let mut gateways = [gateway];
     let (packets, seconds) = measure(measurement, &mut gateways, BLACK)?;
@@ -92,10 +94,10 @@ pub(crate) fn encrypt_and_decrypt(measurement: &Measurement) -> anyhow::Result<S
     let near_black = BenchPort { slot: BLACK, mac: [2, 0, 0, 0, 0, 2], rx: None, tx: Some(ring_tx) };
     let far_black = BenchPort { slot: BLACK, mac: ring_mac, rx: Some(ring_rx), tx: None };
     let mut near = Gateway::new(&setup.eal, setup.engine, Role::Encrypt)?;
-    near.configure(measurement, ring_mac)?;
+    near.configure(&measurement.tunnels, ring_mac)?;
     near.apply(&setup.eal, vec![generator, near_black])?;
     let mut far = Gateway::new(&setup.eal, setup.engine, Role::Decrypt)?;
-    far.configure(measurement, [2, 0, 0, 0, 0, 3])?;
+    far.configure(&measurement.tunnels, [2, 0, 0, 0, 0, 3])?;
     far.apply(&setup.eal, vec![sink, far_black])?;
     let mut gateways = [near, far];
     let (packets, seconds) = measure(measurement, &mut gateways, RED)?;
@@ -139,9 +141,9 @@ fn line(what: &str, measurement: &Measurement, engine: &Engine, packets: u64, se
         "{{\"what\":\"{what}\",\"size\":{},\"tunnels\":{},\"protection\":\"{:?}\",\"mode\":\"{:?}\",\
          \"engine\":\"{}\",\"instructions\":\"{}\",\"packets\":{packets},\"seconds\":{seconds:.4},\"mpps\":{:.4}}}\n",
         measurement.size,
-        measurement.tunnels,
-        measurement.protection,
-        measurement.mode,
+        measurement.tunnels.count,
+        measurement.tunnels.protection,
+        measurement.tunnels.mode,
         engine.name(),
         engine.instructions(),
         packets as f64 / seconds / 1e6,
