@@ -72,7 +72,11 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
                 }
                 self.shared.worker().count(Counter::GreDecapsulated, 1);
                 let passenger = Passenger { frame, from: Twin::tun(slot), origin: Origin::Decapsulated };
-                self.push_passenger(passenger, outcome);
+                if gre.protocol_type == ethertype::IPV4 {
+                    self.push_v4(passenger, outcome);
+                } else {
+                    self.push_v6(passenger, outcome);
+                }
             }
             Err(reason) => self.shared.drop_at_tunnel(reason, slot),
         }

@@ -326,7 +326,7 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
         back.copy_from_slice(&header);
         if frame.trim_front(ethernet::LEN_BYTES) {
             let from = Twin::tap(opened.port);
-            self.push_passenger(Passenger { frame, from, origin: Origin::Wire }, outcome);
+            self.push_v4(Passenger { frame, from, origin: Origin::Wire }, outcome);
         }
     }
 
@@ -377,7 +377,7 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
             return self.shared.drop_one(Drop::BadHeader);
         }
         let from = Twin::tap(opened.port);
-        self.push_passenger(Passenger { frame, from, origin: Origin::Decapsulated }, outcome);
+        self.push_v4(Passenger { frame, from, origin: Origin::Decapsulated }, outcome);
     }
 
     /// An IPv6 packet in tunnel mode.
@@ -402,7 +402,7 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
             return self.shared.drop_one(Drop::BadHeader);
         }
         let from = Twin::tap(opened.port);
-        self.push_passenger(Passenger { frame, from, origin: Origin::Decapsulated }, outcome);
+        self.push_v6(Passenger { frame, from, origin: Origin::Decapsulated }, outcome);
     }
 }
 

@@ -96,23 +96,33 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
             }
             let mut replies = std::mem::take(&mut self.lists.replies);
             for reply in replies.drain(..) {
-                self.push_passenger(reply, outcome);
+                if is_v6(&reply.frame) {
+                    self.push_v6(reply, outcome);
+                } else {
+                    self.push_v4(reply, outcome);
+                }
             }
             self.lists.replies = replies;
         }
         self.seal_all(outcome);
     }
 
-    /// Puts a packet into the list of its IP version; a full list is worked off first.
+    /// Puts an IPv4 packet into its list; a full list is worked off first.
     #[inline]
-    pub(crate) fn push_passenger(&mut self, passenger: Passenger<F>, outcome: &mut Outcome<F>) {
-        let is_v6 = passenger.frame.bytes().first().is_some_and(|first| first >> 4 == 6);
-        let list = if is_v6 { &self.lists.v6 } else { &self.lists.v4 };
-        if list.len() == LIST_CAPACITY {
+    pub(crate) fn push_v4(&mut self, passenger: Passenger<F>, outcome: &mut Outcome<F>) {
+        if self.lists.v4.len() == LIST_CAPACITY {
             self.route_all(outcome);
         }
-        let list = if is_v6 { &mut self.lists.v6 } else { &mut self.lists.v4 };
-        list.push(passenger);
+        self.lists.v4.push(passenger);
+    }
+
+    /// Puts an IPv6 packet into its list; a full list is worked off first.
+    #[inline]
+    pub(crate) fn push_v6(&mut self, passenger: Passenger<F>, outcome: &mut Outcome<F>) {
+        if self.lists.v6.len() == LIST_CAPACITY {
+            self.route_all(outcome);
+        }
+        self.lists.v6.push(passenger);
     }
 
     /// Hands a packet to the host. A TAP twin gets an Ethernet header in front: the one that the packet came with, or one
@@ -121,8 +131,7 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
     pub(crate) fn punt(&mut self, passenger: Passenger<F>, outcome: &mut Outcome<F>) {
         let Passenger { mut frame, from, origin } = passenger;
         if from.kind == TwinKind::Tap {
-            let is_v6 = frame.bytes().first().is_some_and(|first| first >> 4 == 6);
-            let ethertype = if is_v6 { ethernet::ethertype::IPV6 } else { ethernet::ethertype::IPV4 };
+            let ethertype = if is_v6(&frame) { ethernet::ethertype::IPV6 } else { ethernet::ethertype::IPV4 };
             let Some(mac) = self.tables.port(from.slot).map(|port| port.mac) else {
                 return self.shared.drop_one(Drop::PortDown);
             };
@@ -152,6 +161,10 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
             self.shared.drop_one(Drop::TxFull);
         }
     }
+}
+
+fn is_v6<F: Frame>(frame: &F) -> bool {
+    frame.bytes().first().is_some_and(|first| first >> 4 == 6)
 }
 
 /// The reason of a drop for a malformed IP header.

@@ -128,8 +128,8 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
             return self.shared.drop_one(Drop::Martian);
         }
         let excess = packet.len() - header.total_len_bytes();
-        if frame.trim_back(excess) {
-            self.pass_on(frame, port, outcome);
+        if frame.trim_back(excess) && frame.trim_front(ethernet::LEN_BYTES) {
+            self.push_v6(Passenger { frame, from: Twin::tap(port), origin: Origin::Wire }, outcome);
         }
     }
 
@@ -149,10 +149,11 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
         }
     }
 
+    /// An IPv4 frame that no SA and no tunnel took: a packet to be routed.
     #[inline]
     pub(crate) fn pass_on(&mut self, mut frame: F, port: u32, outcome: &mut Outcome<F>) {
         if frame.trim_front(ethernet::LEN_BYTES) {
-            self.push_passenger(Passenger { frame, from: Twin::tap(port), origin: Origin::Wire }, outcome);
+            self.push_v4(Passenger { frame, from: Twin::tap(port), origin: Origin::Wire }, outcome);
         }
     }
 }

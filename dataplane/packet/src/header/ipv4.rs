@@ -179,9 +179,10 @@ impl Repr {
 /// Takes one from the time to live and mends the checksum; the caller has seen that it is above 1.
 #[inline]
 pub fn decrement_ttl(header: &mut [u8; LEN_BYTES]) {
-    let old = u16::from_be_bytes([header[8], header[9]]);
     header[8] = header[8].wrapping_sub(1);
-    set_checksum(header, old, old.wrapping_sub(0x100));
+    // One less in the high half of a word is one more in the high half of the checksum (RFC 1141).
+    let sum = u32::from(u16::from_be_bytes([header[10], header[11]])) + 0x100;
+    header[10..12].copy_from_slice(&((sum + (sum >> 16)) as u16).to_be_bytes());
 }
 
 /// Sets the type of service and mends the checksum.
