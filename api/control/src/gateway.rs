@@ -12,10 +12,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ike::ChildId;
+use shm::socket_messages::TwinLabel;
 use shm::{BootId, EventReader, Origin, Region, RegionError};
 use tokio::sync::mpsc;
 
@@ -26,8 +28,8 @@ use crate::executor::{Executor, Progress};
 use crate::handle::{Inbox, Order, Shared};
 use crate::netlink::{Announcements, Kernel, Mirror, Touched};
 use crate::recursion::Guard;
-use crate::server::{Server, ServerEvent};
-use crate::source::DesiredSource;
+use crate::server::{DataplaneLink, Server, ServerEvent};
+use crate::source::{DesiredSource, Loader};
 use crate::state::Standings;
 use crate::twins::{TwinSpec, Twins, Wires};
 use dataplane::Runtimes;
@@ -113,6 +115,8 @@ struct Gateway {
     compiled: Option<Arc<Compiled>>,
     names: apply::Names,
     specs: Vec<TwinSpec>,
+    /// A dataplane that said hello, with its twins. It is answered once it is known which twins are desired.
+    greeted: Option<(DataplaneLink, Vec<(TwinLabel, OwnedFd)>)>,
     /// What is wrong, by what was being done.
     complaints: apply::Complaints,
     /// The region holds what `compiled` and the mirror say, or a plan is under way to it.
@@ -169,6 +173,7 @@ impl Gateway {
             compiled: None,
             names: apply::Names::default(),
             specs: Vec::new(),
+            greeted: None,
             complaints: apply::Complaints::default(),
             synchronised: false,
             negotiating: false,
@@ -195,6 +200,7 @@ impl Gateway {
     ) {
         let mut shutdown = std::pin::pin!(shutdown);
         let shared = Arc::clone(&self.shared);
+        let mut loader = Loader::start(source);
         let mut heartbeat = tokio::time::interval(HEARTBEAT_EVERY);
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut resync = tokio::time::interval(self.config.resync_every);
@@ -203,9 +209,15 @@ impl Gateway {
             let wake_at = self.wake_at();
             tokio::select! {
                 () = &mut shutdown => break,
-                () = shared.moved.notified() => self.reload(&source).await,
+                () = shared.moved.notified() => loader.ask(),
                 // The first tick comes at once: it is the start.
-                _ = resync.tick() => self.resync(&source).await,
+                _ = resync.tick() => {
+                    // Something may have been changed behind our back.
+                    self.mirror.distrust();
+                    self.driver.bind_sockets();
+                    loader.ask();
+                }
+                Some(loaded) = loader.loaded() => self.on_loaded(loaded),
                 _ = heartbeat.tick() => self.beat(Instant::now()),
                 Some(event) = inputs.from_server.recv() => self.on_server(event),
                 Some(datagram) = inputs.datagrams.recv() => {

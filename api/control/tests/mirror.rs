@@ -163,6 +163,6 @@ fn after_an_overrun_of_the_socket_the_tables_are_right() {
     };
     in_own_network(test, body, |role| {
         assert_eq!(role, "control");
-        support::control_for_ever(config(test), desired(1, &gateway()))
+        support::control_for_ever(config(test), desired(1, &gateway()), std::time::Duration::ZERO)
     });
 }

@@ -100,7 +100,7 @@ fn role(test: &str, role: &str) {
         other => panic!("no role {other}"),
     };
     let side = role.chars().next().map_or_else(String::new, |first| format!("{test}-{first}"));
-    support::control_for_ever(config(&side), desired(1, &value))
+    support::control_for_ever(config(&side), desired(1, &value), Duration::ZERO)
 }
 
 fn fresh(test: &str) -> [std::path::PathBuf; 2] {

@@ -4,6 +4,7 @@
 mod support;
 
 use std::process::Command;
+use std::time::Duration;
 
 use control::view::Condition;
 use serde_json::json;
@@ -76,6 +77,14 @@ fn twins_and_wires_are_made_as_desired_and_given_back() {
         assert_eq!(sh("ip route show proto 147"), "");
         assert!(sh("ip route show").contains("10.9.0.0/16 dev gre1"));
 
+        // A wire that is replaced, and a twin that somebody deletes.
+        sh("ip link del wirered && ip link add wirered type veth peer name farwirered");
+        until("the new wire is quiet", || sh("ip link show wirered").contains("NOARP"));
+        sh("ip link del gre1");
+        until("the twin is made again", || {
+            has_link("gre1") && sh("ip -br addr show gre1").contains("10.255.0.1/30")
+        });
+
         let mut none = gateway();
         none["tunnels"] = json!({});
         none["routes"] = json!({});
@@ -109,7 +118,8 @@ fn a_killed_control_plane_gets_its_twins_back() {
         assert!(sh("ip -br addr show gre1").contains("10.255.0.1/30"));
         assert!(dataplane.route("10.2.0.0/16").is_some(), "the region keeps what stood there");
 
-        let second = Role::start(test, "control");
+        // Its store takes longer to answer than the dataplane to connect.
+        let second = Role::start(test, "slow-control");
         until("the second control plane listens", || {
             dataplane.region.writer_process().is_some_and(|process| process.pid == second.pid())
         });
@@ -129,8 +139,12 @@ fn a_killed_control_plane_gets_its_twins_back() {
         until("a new dataplane gets all twins", || dataplane.twins().len() == 3);
     };
     in_own_network(test, body, |role| {
-        assert_eq!(role, "control");
-        support::control_for_ever(config(test), desired(1, &gateway()))
+        let delay = match role {
+            "control" => Duration::ZERO,
+            "slow-control" => Duration::from_millis(700),
+            other => panic!("no role {other}"),
+        };
+        support::control_for_ever(config(test), desired(1, &gateway()), delay)
     });
 }
 

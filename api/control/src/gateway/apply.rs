@@ -11,7 +11,7 @@ use shm::socket_messages::TwinKind;
 use super::Gateway;
 use crate::compile::{Compiled, compile};
 use crate::netlink::{Attachment, Changes, Family, StaticRoute, differences, ours};
-use crate::source::DesiredSource;
+use crate::source::SourceError;
 use crate::twins::{self, TwinSpec, Twins, WireSpec};
 
 /// What the views need of the desired state and the compiled one does not have.
@@ -34,9 +34,9 @@ pub(super) struct Complaints {
 }
 
 impl Gateway {
-    /// The generation moved.
-    pub(super) async fn reload(&mut self, source: &impl DesiredSource) {
-        match source.load().await {
+    /// Takes in what was read of the desired state.
+    pub(super) fn on_loaded(&mut self, loaded: Result<Desired, SourceError>) {
+        match loaded {
             Ok(desired) => {
                 self.complaints.source = None;
                 self.apply(&desired);
@@ -47,13 +47,6 @@ impl Gateway {
             }
         }
         self.survey_soon();
-    }
-
-    /// Everything anew, for no reason but that something may have been changed behind our back.
-    pub(super) async fn resync(&mut self, source: &impl DesiredSource) {
-        self.mirror.distrust();
-        self.reload(source).await;
-        self.driver.bind_sockets();
     }
 
     fn apply(&mut self, desired: &Desired) {
@@ -113,6 +106,9 @@ impl Gateway {
         let (macs, failed) = self.wires.apply(&mut self.kernel, &wires(&compiled));
         replace(&mut self.complaints.wires, failed);
         self.specs = self.twin_specs(&compiled, &macs);
+        if let Some((link, offered)) = self.greeted.take() {
+            self.twins.connected(link, offered, &self.specs);
+        }
         let failed = self.twins.apply(&mut self.kernel, &self.specs);
         replace(&mut self.complaints.twins, failed);
         match Twins::leftovers(&mut self.kernel, &self.specs) {
@@ -233,6 +229,10 @@ impl Gateway {
             self.synchronise(now);
         } else {
             self.write_changes(changes);
+        }
+        if self.mirror.have_devices_moved() {
+            // A wire that came back wants its settings, a twin that somebody deleted is made again.
+            self.apply_devices();
         }
         if !self.complaints.routes.is_empty() {
             // A link that came up may let in what was refused before.

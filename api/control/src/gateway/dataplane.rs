@@ -103,7 +103,7 @@ impl Gateway {
         match event {
             ServerEvent::Connected { link, pid, epoch, twins } => {
                 tracing::info!(pid, epoch, twins = twins.len(), "the dataplane connected");
-                self.twins.connected(link.clone(), twins, &self.specs);
+                self.greeted = Some((link.clone(), twins));
                 self.dataplane.link = Some(link);
                 // Twins that were busy are here now and want their settings.
                 self.apply_devices();

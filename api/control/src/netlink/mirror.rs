@@ -68,6 +68,8 @@ pub struct Mirror {
     /// Gateways of port routes, with how many routes use each.
     gateways: BTreeMap<(u32, IpAddr), usize>,
     stale: Stale,
+    /// Devices came or went since somebody asked.
+    devices_moved: bool,
     /// Unknown neighbours are kept: nobody answers for them while the dataplane is away.
     holds_neighbours: bool,
     overruns: u64,
@@ -181,7 +183,13 @@ impl Mirror {
     fn read_stale(&mut self, kernel: &mut Kernel, changes: &mut Changes) -> io::Result<()> {
         let begun = Instant::now();
         if self.stale.links {
-            self.links = kernel.links()?.into_iter().map(|link| (link.index, link)).collect();
+            let links: BTreeMap<u32, Link> =
+                kernel.links()?.into_iter().map(|link| (link.index, link)).collect();
+            let names = |links: &BTreeMap<u32, Link>| -> Vec<(u32, String)> {
+                links.iter().map(|(index, link)| (*index, link.name.clone())).collect()
+            };
+            self.devices_moved |= names(&links) != names(&self.links);
+            self.links = links;
             self.stale.links = false;
             self.reattach(changes);
         }
@@ -255,6 +263,11 @@ impl Mirror {
     #[must_use]
     pub fn link(&self, name: &str) -> Option<&Link> {
         self.links.values().find(|link| link.name == name)
+    }
+
+    /// Whether devices came, went or were renamed since this was last asked.
+    pub fn have_devices_moved(&mut self) -> bool {
+        std::mem::take(&mut self.devices_moved)
     }
 
     /// How often announcements were lost and all was read again.

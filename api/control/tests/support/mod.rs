@@ -76,8 +76,8 @@ impl Drop for Role {
 }
 
 /// Runs a control plane until this process is killed.
-pub(crate) fn control_for_ever(config: Config, desired: Desired) -> ! {
-    let _control = Control::start(config, desired);
+pub(crate) fn control_for_ever(config: Config, desired: Desired, delay: Duration) -> ! {
+    let _control = Control::start_slowly(config, desired, delay);
     loop {
         std::thread::park();
     }
@@ -198,13 +198,21 @@ pub(crate) struct Control {
 
 impl Control {
     pub(crate) fn start(config: Config, desired: Desired) -> Self {
+        Self::start_slowly(config, desired, Duration::ZERO)
+    }
+
+    /// One whose store takes a while to answer.
+    pub(crate) fn start_slowly(config: Config, desired: Desired, delay: Duration) -> Self {
         let (handle, inbox) = control::handle();
         let desired = Arc::new(Mutex::new(desired));
         let (stop, stopped) = oneshot::channel::<()>();
         let source = Arc::clone(&desired);
         let source = move || {
             let desired = source.lock().expect("the desired state").clone();
-            async move { Ok::<_, std::io::Error>(desired) }
+            async move {
+                tokio::time::sleep(delay).await;
+                Ok::<_, std::io::Error>(desired)
+            }
         };
         let running = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread()
