@@ -30,7 +30,6 @@ pub struct PreSharedKey {
     /// The key: text, or `hex:` and hexadecimal digits; 8 to 256 bytes. Needed when the resource is created; when
     /// it is absent later, the key stays. Never in an answer.
     #[serde(skip_serializing)]
-    #[schema(value_type = Option<String>, write_only, min_length = 8, max_length = 516)]
     pub key: Option<Secret>,
 }
 

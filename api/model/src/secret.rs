@@ -90,7 +90,7 @@ impl Parse for Secret {
 
 fn decode_hex(digits: &str) -> Option<Zeroizing<Vec<u8>>> {
     let digits = digits.as_bytes();
-    if digits.is_empty() || digits.len() % 2 != 0 {
+    if digits.is_empty() || !digits.len().is_multiple_of(2) {
         return None;
     }
     let nibble = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());

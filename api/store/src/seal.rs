@@ -55,7 +55,7 @@ impl Sealer {
         let fingerprints = derive(master_key, b"culvert fingerprints 1");
         Self {
             cipher: Aes256Gcm::new(&Key::<Aes256Gcm>::from(*sealing)),
-            fingerprints: keyed(&*fingerprints),
+            fingerprints: keyed(&fingerprints),
         }
     }
 

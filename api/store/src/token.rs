@@ -72,7 +72,7 @@ impl Database {
         SysRng.try_fill_bytes(&mut id).map_err(|_| SealError::Randomness)?;
         SysRng.try_fill_bytes(&mut *secret).map_err(|_| SealError::Randomness)?;
         let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
-        let secret = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(&*secret));
+        let secret = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(*secret));
         let (digest, role, now) = (Sha256::digest(secret.as_bytes()).to_vec(), role.word(), unix_ms());
         let mut transaction = self.write().await?;
         sqlx::query!(

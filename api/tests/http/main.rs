@@ -1,0 +1,12 @@
+//! The API through its real router, in this process, with a fresh database for each test.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod bad_input;
+mod crud;
+mod document;
+mod etags;
+mod operation;
+mod pages;
+mod secrets;
+mod support;
+mod tokens;
