@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
 use dpdk::{Device, Eal, Port, RxQueue, Started, TxQueue};
+use rustix::net::netdevice::name_to_index;
 use rustix::net::{AddressFamily, SocketType, socket};
 use shm::records::PortRecord;
 use shm::{PortState, PortStatus, name_bytes, name_text};
@@ -15,6 +16,8 @@ use crate::pools::Pools;
 struct Open {
     device: Device,
     buffer_bytes: u16,
+    /// Index of the interface behind it: one that was deleted and made again has another.
+    interface_index: Option<u32>,
     port: Port<Started>,
     status: PortStatus,
 }
@@ -120,7 +123,8 @@ impl Ports {
             detail: [0; 112],
         };
         tracing::info!(slot, %device, driver = port.driver(), "port open");
-        self.open.insert(slot, Open { device, buffer_bytes, port, status });
+        let interface_index = device.netdev().and_then(|name| name_to_index(&self.socket, name).ok());
+        self.open.insert(slot, Open { device, buffer_bytes, interface_index, port, status });
         Ok(Opened { rx, tx, mac })
     }
 
@@ -136,6 +140,16 @@ impl Ports {
             Ok(()) => tracing::info!(slot, %device, "port closed"),
             Err(error) => tracing::warn!(slot, %device, %error, "port not closed cleanly"),
         }
+    }
+
+    /// Ports whose interface was deleted and made again since: their sockets belong to the one that is gone.
+    #[must_use]
+    pub fn stale(&self) -> Vec<u32> {
+        let is_stale = |open: &Open| {
+            let now = open.device.netdev().and_then(|name| name_to_index(&self.socket, name).ok());
+            now.is_some() && now != open.interface_index
+        };
+        self.open.iter().filter(|(_, open)| is_stale(open)).map(|(slot, _)| *slot).collect()
     }
 
     /// Looks at the links and gives the ports whose status is another now.

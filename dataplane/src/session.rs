@@ -206,6 +206,12 @@ impl Session {
             twins.set_carrier(slot, up);
             self.publish_port(slot, &status);
         }
+        for slot in self.ports.stale() {
+            if !self.closing.contains(&slot) {
+                tracing::info!(slot, "the interface of a port was made anew: opening it again");
+                self.close_port(slot);
+            }
+        }
     }
 
     /// Gives a twin that was just taken the carrier of its port.

@@ -132,6 +132,7 @@ impl Worker {
         let slot = *slot;
         let count = rx.receive(&mut self.burst);
         if count > 0 {
+            self.shared.worker().count(Counter::RxPackets, count as u64);
             self.pipeline.process_wire(slot, self.burst.drain(..), &mut self.outcome);
             self.deliver();
         }
@@ -166,14 +167,11 @@ impl Worker {
 
     #[cold]
     fn deliver_to_host(&mut self) {
-        let mut punted = 0;
         for mbuf in self.outcome.punts.drain(..) {
-            match self.link.punted.push(mbuf) {
-                Ok(()) => punted += 1,
-                Err(_) => self.shared.worker().count_drops(DropReason::HostRingFull, 1),
+            if self.link.punted.push(mbuf).is_err() {
+                self.shared.worker().count_drops(DropReason::HostRingFull, 1);
             }
         }
-        self.shared.worker().count(Counter::Punted, punted);
         // Those that do not fit stay for the next burst.
         let room = self.link.events.slots().min(self.outcome.events.len());
         for event in self.outcome.events.drain(..room) {

@@ -58,7 +58,7 @@ impl EalOptions {
         }
         arguments.push("--no-telemetry".to_owned());
         arguments.extend(["-m".to_owned(), self.memory_mb.to_string()]);
-        arguments.extend(["--log-level".to_owned(), "lib.*:warning".to_owned()]);
+        arguments.extend(["--log-level".to_owned(), "lib.*:error".to_owned()]);
         arguments
     }
 }
@@ -166,7 +166,7 @@ mod tests {
         let arguments = EalOptions::default().arguments("culvert").join(" ");
         assert_eq!(
             arguments,
-            "culvert -l 0 --no-huge --no-shconf --no-pci --no-telemetry -m 64 --log-level lib.*:warning"
+            "culvert -l 0 --no-huge --no-shconf --no-pci --no-telemetry -m 64 --log-level lib.*:error"
         );
     }
 
@@ -176,7 +176,7 @@ mod tests {
         let arguments = options.arguments("culvert").join(" ");
         assert_eq!(
             arguments,
-            "culvert --lcores 0@(0,3) --in-memory --no-telemetry -m 512 --log-level lib.*:warning"
+            "culvert --lcores 0@(0,3) --in-memory --no-telemetry -m 512 --log-level lib.*:error"
         );
     }
 }
