@@ -32,14 +32,7 @@ pub fn router(gateway: Gateway) -> Router {
         .route("/", get(landing::page))
         .route("/openapi.json", get(move || async move { Json(document) }))
         .merge(docs());
-    router
-        .with_state(gateway)
-        .merge(pages)
-        .fallback(async || Problem::not_found("no such path; /openapi.json lists all"))
-        .method_not_allowed_fallback(async || Problem::method_not_allowed("see Allow for what is"))
-        .layer(DefaultBodyLimit::max(body::LIMIT_BYTES))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(middleware::from_fn(name_and_log))
+    wrap(router.with_state(gateway).merge(pages))
 }
 
 /// The OpenAPI document of [`router`].
@@ -65,6 +58,18 @@ fn described() -> OpenApiRouter<Gateway> {
         .merge(action::routes())
         .merge(events::routes())
         .merge(metrics::routes())
+}
+
+/// What every request passes through, the outermost last.
+fn wrap(router: Router) -> Router {
+    router
+        .fallback(async || Problem::not_found("no such path; /openapi.json lists all"))
+        .method_not_allowed_fallback(async || {
+            Problem::method_not_allowed("the header Allow lists the methods that are")
+        })
+        .layer(DefaultBodyLimit::max(body::LIMIT_BYTES))
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(name_and_log))
 }
 
 /// A page to read and to try the API, all of it embedded.
@@ -133,3 +138,24 @@ fn panicked(panic: Box<dyn Any + Send>) -> Response {
 }
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::http::StatusCode;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_that_tells_nothing() {
+        let broken = get(async || -> StatusCode { panic!("the reason is private") });
+        let request = Request::get("/broken").body(Body::empty()).unwrap();
+        let response = wrap(Router::new().route("/broken", broken)).oneshot(request).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(response.headers()[header::CONTENT_TYPE], crate::problem::CONTENT_TYPE);
+        assert!(response.headers().contains_key(REQUEST_ID));
+        let body = String::from_utf8(to_bytes(response.into_body(), 10_000).await.unwrap().to_vec()).unwrap();
+        assert!(body.contains("urn:culvert:problem:internal") && !body.contains("private"), "{body}");
+    }
+}

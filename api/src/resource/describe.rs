@@ -25,7 +25,7 @@ pub(super) fn schemas<R: Resource + ToSchema>() -> Vec<Named> {
     let name = type_name(R::KIND);
 
     let mut written = whole.clone();
-    written.properties.insert("name".to_owned(), described("If present, as in the path."));
+    written.properties.insert("name".to_owned(), Ref::from_schema_name(name_type(R::KIND)).into());
     written.additional_properties = Some(Box::new(AdditionalProperties::FreeForm(false)));
 
     // It is never serialized, which is why the derived schema does not have it.
@@ -102,6 +102,7 @@ pub(super) fn one<R: Resource>() -> Paths {
     let read = operation("read", format!("Read one {noun}"))
         .parameter(header_parameter(
             "If-None-Match",
+            ETAGS,
             "ETags that are known already: 304 if one is still right.",
         ))
         .response("200", view("The resource."))
@@ -109,8 +110,8 @@ pub(super) fn one<R: Resource>() -> Paths {
     let body = ContentBuilder::new().schema(Some(Ref::from_schema_name(&name))).build();
     let write = operation("put", format!("Make or replace one {noun}"))
         .description(Some(about(R::KIND)))
-        .parameter(header_parameter("If-Match", "Replace only if the ETag is one of these."))
-        .parameter(header_parameter("If-None-Match", "`*`: make it, never replace it."))
+        .parameter(header_parameter("If-Match", ETAGS, "Replace only if the ETag is one of these."))
+        .parameter(header_parameter("If-None-Match", STAR, "`*`: make it, never replace it."))
         .request_body(Some(
             RequestBodyBuilder::new()
                 .content("application/json", body)
@@ -120,7 +121,7 @@ pub(super) fn one<R: Resource>() -> Paths {
         .response("200", view("Replaced."))
         .response("201", view("Made."));
     let delete = operation("delete", format!("Delete one {noun}"))
-        .parameter(header_parameter("If-Match", "Delete only if the ETag is one of these."))
+        .parameter(header_parameter("If-Match", ETAGS, "Delete only if the ETag is one of these."))
         .response("204", Response::new("It is gone."));
     let item = PathItem::new(HttpMethod::Get, refusals(read, &[400, 401, 404]));
     let item = with(item, HttpMethod::Put, refusals(write, &[400, 401, 403, 412, 413, 415, 422, 428]));
@@ -219,21 +220,30 @@ fn refusal(status: u16) -> Response {
 }
 
 fn name_parameter(kind: Kind) -> Parameter {
-    let schema = if matches!(kind, Kind::Interface | Kind::Tunnel) { "IfName" } else { "Name" };
     ParameterBuilder::new()
         .name("name")
         .parameter_in(ParameterIn::Path)
         .required(Required::True)
-        .schema(Some(Ref::from_schema_name(schema)))
+        .schema(Some(Ref::from_schema_name(name_type(kind))))
         .build()
 }
 
-fn header_parameter(name: &str, description: &str) -> Parameter {
+/// Which schema the names of a kind have.
+fn name_type(kind: Kind) -> &'static str {
+    if matches!(kind, Kind::Interface | Kind::Tunnel) { "IfName" } else { "Name" }
+}
+
+/// RFC 9110 section 13.1.
+const ETAGS: &str = r#"^(\*|(W/)?"[^"]*"( *, *(W/)?"[^"]*")*)$"#;
+/// All that a write understands.
+const STAR: &str = r"^\*$";
+
+fn header_parameter(name: &str, pattern: &str, description: &str) -> Parameter {
     ParameterBuilder::new()
         .name(name)
         .parameter_in(ParameterIn::Header)
         .description(Some(description))
-        .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
+        .schema(Some(ObjectBuilder::new().schema_type(Type::String).pattern(Some(pattern))))
         .build()
 }
 
