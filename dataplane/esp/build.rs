@@ -7,6 +7,7 @@ fn main() {
 }
 
 #[cfg(feature = "ipsec-mb")]
+#[expect(clippy::expect_used, reason = "a build that can't go on says why")]
 fn ipsec_mb() {
     use std::path::PathBuf;
 

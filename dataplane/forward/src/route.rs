@@ -243,9 +243,13 @@ fn transport_refusal(header: Ipv4<'_>, payload: &[u8]) -> Option<Drop> {
             Err(_) => Drop::GreBadHeader,
         }),
         protocol::UDP if !header.is_fragment() => {
-            let to_esp = Udp::parse(payload).is_some_and(|udp| udp.destination_port() == udp::NAT_PORT)
-                && udp::nat_payload(payload.get(udp::LEN_BYTES..).unwrap_or_default()) == NatPayload::Esp;
-            to_esp.then_some(Drop::UnknownSpi)
+            let udp = Udp::parse(payload).filter(|udp| udp.destination_port() == udp::NAT_PORT)?;
+            let content = payload.get(udp::LEN_BYTES..).unwrap_or_default();
+            match udp::nat_payload(content) {
+                NatPayload::Ike | NatPayload::Keepalive => None,
+                NatPayload::Esp if udp.len_bytes() != payload.len() => Some(Drop::BadHeader),
+                NatPayload::Esp => Some(Drop::UnknownSpi),
+            }
         }
         _ => None,
     }

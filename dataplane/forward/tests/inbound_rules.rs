@@ -112,6 +112,9 @@ fn esp_that_no_sa_takes_is_dropped_by_name() {
     refused(&mut beta, frame_v4(BLACK, &packet_v4(ALPHA, BETA, 50, &esp(0x9999, 60))), Drop::UnknownSpi);
     let in_udp = udp_segment(4500, 4500, &esp(0x9999, 60));
     refused(&mut beta, frame_v4(BLACK, &packet_v4(ALPHA, BETA, 17, &in_udp)), Drop::UnknownSpi);
+    let mut lying = udp_segment(4500, 4500, &esp(0x1002, 60));
+    lying[5] -= 1;
+    refused(&mut beta, frame_v4(BLACK, &packet_v4(ALPHA, BETA, 17, &lying)), Drop::BadHeader);
     refused(&mut beta, frame_v4(BLACK, &packet_v4(ALPHA, BETA, 50, &esp(0x1002, 20))), Drop::EspMalformed);
     refused(&mut beta, frame_v4(BLACK, &packet_v4(ALPHA, BETA, 50, &esp(0x1002, 61))), Drop::EspMalformed);
     refused(&mut beta, frame_v4(BLACK, &packet_v4(ALPHA, BETA, 50, &[1, 2])), Drop::EspMalformed);

@@ -8,6 +8,8 @@
     reason = "shared by several tests, which may panic"
 )]
 
+pub mod feed;
+
 use esp::{Choice, Engine};
 use forward::{Outcome, Pipeline, Refused, Retired, Rib, Shared, Update};
 use packet::header::{gre, ipv4, ipv6, udp};
