@@ -97,8 +97,11 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
         let (low, iv) =
             (u32::from_be_bytes([l0, l1, l2, l3]), u64::from_be_bytes([i0, i1, i2, i3, i4, i5, i6, i7]));
         let window = sa.window();
-        let sequence =
-            if sa.esn { esp::infer(low, window.highest(), sa.replay_window) } else { Some(u64::from(low)) };
+        let sequence = if sa.esn {
+            esp::infer(low, window.highest(), sa.inference_window())
+        } else {
+            Some(u64::from(low))
+        };
         let verdict = sequence.map_or(Verdict::Late, |sequence| window.check(sequence));
         let Some(sequence) = sequence.filter(|_| verdict == Verdict::New) else {
             return self.refuse_replay(slot, verdict);

@@ -14,7 +14,7 @@ use shm::{Drop, EventKind};
 
 use crate::adjacency::Adjacency;
 use crate::crypto_map::CryptoMap;
-use crate::sa::Sa;
+use crate::sa::{Owner, Sa};
 use crate::tables::Tables;
 use crate::tunnel::{Protection, Tunnel};
 
@@ -94,7 +94,7 @@ impl Plan {
         }
         let sa = match tunnel.protection {
             Protection::Profile(slot) => {
-                let sa = slot.and_then(|slot| usable_sa(tables, slot));
+                let sa = slot.and_then(|slot| tables.outbound_sa(slot, Owner::Tunnel(tunnel.slot)));
                 Some(sa.ok_or(Action::Acquire(EventKind::AcquireTunnel, tunnel.slot))?)
             }
             Protection::None => classify(tables, tunnel)?,
@@ -191,10 +191,6 @@ fn gre_tuple(tunnel: &Tunnel) -> FiveTuple {
     }
 }
 
-fn usable_sa<R: RouteLookup, C>(tables: &Tables<R, C>, slot: u32) -> Option<&Sa> {
-    tables.sa(slot).filter(|sa| sa.outbound)
-}
-
 /// What the crypto map of the port that GRE leaves by says of it.
 fn classify<'a, R: RouteLookup, C: Classifier>(
     tables: &'a Tables<R, C>,
@@ -208,8 +204,7 @@ fn classify<'a, R: RouteLookup, C: Classifier>(
     match verdict(map, &gre_tuple(tunnel)) {
         None => Ok(None),
         Some(policy) => {
-            let slot = tables.policies.get(policy as usize).copied().flatten().and_then(|p| p.outbound_sa);
-            let sa = slot.and_then(|slot| usable_sa(tables, slot));
+            let sa = tables.policy_sa(policy);
             sa.map(Some).ok_or(Action::Acquire(EventKind::AcquirePolicy, policy))
         }
     }

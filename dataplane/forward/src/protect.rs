@@ -23,8 +23,7 @@ const ACQUIRE_INTERVAL_MS: u64 = 1000;
 impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
     /// Seals a packet with the SA of its policy.
     pub(crate) fn protect(&mut self, packet: Classifying<F>, policy: u32, outcome: &mut Outcome<F>) {
-        let slot = self.tables.policies.get(policy as usize).copied().flatten().and_then(|p| p.outbound_sa);
-        let Some(sa) = slot.and_then(|slot| self.tables.sa(slot)).filter(|sa| sa.outbound) else {
+        let Some(sa) = self.tables.policy_sa(policy) else {
             return self.acquire_for_policy(policy, outcome);
         };
         let Classifying { frame, key, exit, from, origin } = packet;

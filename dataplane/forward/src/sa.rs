@@ -161,6 +161,13 @@ impl Sa {
         word.map_or(0, |word| word.load(std::sync::atomic::Ordering::Relaxed))
     }
 
+    /// The window by which the high half of an extended sequence number is inferred: that of the replay check, or the
+    /// widest when that is off.
+    #[inline]
+    pub(crate) fn inference_window(&self) -> u32 {
+        if self.replay_window == 0 { esp::WINDOW_BITS as u32 } else { self.replay_window }
+    }
+
     /// The replay window.
     #[inline]
     pub(crate) fn window(&self) -> ReplayWindow<'static> {

@@ -11,7 +11,7 @@ use crate::flat_map::FlatMap;
 use crate::next_hop::NextHop;
 use crate::port::Port;
 use crate::rib::Locals;
-use crate::sa::Sa;
+use crate::sa::{Owner, Sa};
 use crate::tunnel::{Protection, Tunnel};
 use crate::update::{Refused, Retired, Update};
 
@@ -259,6 +259,18 @@ impl<R: RouteLookup, C> Tables<R, C> {
     #[inline]
     pub(crate) fn sa_mut(&mut self, slot: u32) -> Option<&mut Sa> {
         self.sas.get_mut(slot as usize)?.as_deref_mut()
+    }
+
+    /// The SA in a slot, if it is outbound and serves this owner. A slot may have got another SA since the owner's record
+    /// named it.
+    pub(crate) fn outbound_sa(&self, slot: u32, owner: Owner) -> Option<&Sa> {
+        self.sa(slot).filter(|sa| sa.outbound && sa.owner == owner)
+    }
+
+    /// The outbound SA of a policy.
+    pub(crate) fn policy_sa(&self, policy: u32) -> Option<&Sa> {
+        let slot = self.policies.get(policy as usize)?.as_ref()?.outbound_sa?;
+        self.outbound_sa(slot, Owner::Policy(policy))
     }
 
     #[inline]

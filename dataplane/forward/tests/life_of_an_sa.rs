@@ -134,6 +134,21 @@ fn a_new_process_jumps_ahead_outbound_and_goes_on_inbound() {
 }
 
 #[test]
+fn without_a_replay_window_packets_may_come_in_any_order() {
+    let (mut alpha, mut beta) = pair(Shape::default());
+    beta.sa(1, |sa| {
+        let sa = inbound(sa);
+        (sa.esn, sa.generation, sa.replay_window) = (1, 2, 0);
+    });
+    let mut cable: Vec<_> =
+        send(&mut alpha, 9).sent.into_iter().map(|(_, frame)| over_the_cable(frame)).collect();
+    cable.reverse();
+    assert_eq!(beta.wire(BLACK, &cable[..1]).sent.len(), 1);
+    assert_eq!(beta.wire(BLACK, &cable[1..]).sent.len(), 8);
+    assert_eq!(beta.wire(BLACK, &cable).sent.len(), 9);
+}
+
+#[test]
 fn a_second_holder_of_an_spi_or_of_tunnel_ends_is_refused_and_changes_nothing() {
     let (mut alpha, mut beta) = pair(Shape { esn: false, ..Shape::default() });
     let record = sa_record(|sa| _ = inbound(sa));

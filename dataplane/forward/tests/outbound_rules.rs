@@ -45,6 +45,11 @@ fn an_sa_of_other_ends_or_of_the_wrong_direction_protects_nothing() {
     refused(&mut alpha, &packet, Drop::NoSa);
     alpha.tunnel(0, |t| (t.local, t.remote, t.outbound_sa) = (v4(ALPHA), v4([192, 0, 2, 9]), 0));
     refused(&mut alpha, &packet, Drop::NoSa);
+    // Its slot has got the SA of another tunnel.
+    alpha.tunnel(3, |t| (t.local, t.remote, t.outbound_sa, t.has_key) = (v4(ALPHA), v4(BETA), 0, 1));
+    alpha.route(route::TUNNEL, 3, [10, 2, 0, 0], 16, None);
+    refused(&mut alpha, &packet, Drop::NoSa);
+    alpha.route(route::TUNNEL, 0, [10, 2, 0, 0], 16, None);
     alpha.tunnel(0, |t| (t.local, t.remote, t.outbound_sa, t.enabled) = (v4(ALPHA), v4(BETA), 0, 0));
     refused(&mut alpha, &packet, Drop::TunnelDown);
     alpha.apply(forward::Update::Tunnel(0, None));
@@ -98,7 +103,8 @@ fn a_crypto_map_tunnel_needs_a_match_a_policy_and_an_sa() {
 
 #[test]
 fn a_tunnel_without_protection_sends_gre_in_clear_by_the_operators_word() {
-    let (mut alpha, _) = pair(Shape::default());
+    let (mut alpha, _) = pair(Shape { crypto_map: true, ..Shape::default() });
+    alpha.port(BLACK, |_| {});
     alpha.tunnel(0, |t| {
         (t.local, t.remote, t.protection, t.has_key, t.key) = (v4(ALPHA), v4(BETA), protection::NONE, 1, 7);
     });
@@ -109,7 +115,6 @@ fn a_tunnel_without_protection_sends_gre_in_clear_by_the_operators_word() {
     assert_eq!(frame[34..42], [0x20, 0, 8, 0, 0, 0, 0, 7]);
     assert_eq!(frame[58..], packet[16..]);
     // A crypto map that matches it protects it all the same.
-    alpha.policy(0, 0);
     alpha.crypto_map(&[rule(10, 10, Some(0), 47)]);
     assert_eq!(alpha.wire(RED, &[frame_v4(RED, &packet)]).one(BLACK)[23], 50);
 }
