@@ -52,11 +52,12 @@ impl Conditions {
     }
 
     /// Whether the reader has this generation already: 304.
-    pub(crate) fn unmodified(&self, generation: u64) -> bool {
+    pub(crate) fn unmodified(&self, generation: u64) -> Result<bool, Problem> {
         match &self.if_none_match {
-            Some(Tags::Any) => true,
-            Some(Tags::Generations(generations)) => generations.contains(&generation),
-            Some(Tags::Malformed(_)) | None => false,
+            Some(Tags::Any) => Ok(true),
+            Some(Tags::Generations(generations)) => Ok(generations.contains(&generation)),
+            Some(Tags::Malformed(why)) => Err(Problem::bad_request(why.clone())),
+            None => Ok(false),
         }
     }
 }

@@ -41,7 +41,7 @@ async fn read<R: Resource>(
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
     let stored = gateway.store.read::<R>(&existing::<R>(path)?).await?;
-    if conditions.unmodified(stored.generation) {
+    if conditions.unmodified(stored.generation)? {
         return Ok((StatusCode::NOT_MODIFIED, tagged(&stored)).into_response());
     }
     Ok((tagged(&stored), Json(View::of(&stored, &[]))).into_response())

@@ -53,10 +53,7 @@ impl Sealer {
     pub(crate) fn new(master_key: &[u8; 32]) -> Self {
         let sealing = derive(master_key, b"culvert sealing 1");
         let fingerprints = derive(master_key, b"culvert fingerprints 1");
-        Self {
-            cipher: Aes256Gcm::new(&Key::<Aes256Gcm>::from(*sealing)),
-            fingerprints: keyed(&fingerprints),
-        }
+        Self { cipher: Aes256Gcm::new(&Key::<Aes256Gcm>::from(*sealing)), fingerprints: keyed(&fingerprints) }
     }
 
     pub(crate) fn seal(&self, place: Place<'_>, secret: &[u8]) -> Result<Sealed, SealError> {

@@ -61,6 +61,8 @@ async fn a_reader_who_knows_it_already_gets_304() {
     assert_eq!(answer.etag(), etag);
     let answer = api.call(Method::GET, "/v1/sites/a", &[("If-None-Match", "\"0\"")], None).await;
     assert_eq!(answer.status, StatusCode::OK);
+    let answer = api.call(Method::GET, "/v1/sites/a", &[("If-None-Match", "0")], None).await;
+    assert_eq!(answer.problem(), "bad_request");
 }
 
 #[tokio::test]

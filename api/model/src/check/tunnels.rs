@@ -1,12 +1,13 @@
 //! A tunnel begins at an address that exists, ends elsewhere, is told from the others, and its MTU fits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::Violation;
 use crate::{Desired, IfName, Kind, Tunnel, TunnelSource};
 
 pub(super) fn check(desired: &Desired, found: &mut Vec<Violation>) {
+    let own = own_addresses(desired);
     let mut endpoints = BTreeMap::new();
     for (name, tunnel) in &desired.tunnels {
         let mut refuse =
@@ -15,7 +16,7 @@ pub(super) fn check(desired: &Desired, found: &mut Vec<Violation>) {
             refuse("/source", no_source(&tunnel.source));
             continue;
         };
-        if bears(desired, tunnel) {
+        if own.contains(&IpAddr::V4(tunnel.destination)) {
             refuse("/destination", format!("{} is an address of this gateway", tunnel.destination));
         }
         if let Some(detail) = too_large(desired, tunnel) {
@@ -43,11 +44,10 @@ fn no_source(source: &TunnelSource) -> String {
     }
 }
 
-fn bears(desired: &Desired, tunnel: &Tunnel) -> bool {
-    let destination = IpAddr::V4(tunnel.destination);
+fn own_addresses(desired: &Desired) -> BTreeSet<IpAddr> {
     let interfaces = desired.interfaces.values().flat_map(|it| &it.addresses);
     let tunnels = desired.tunnels.values().flat_map(|it| &it.addresses);
-    interfaces.chain(tunnels).any(|address| address.addr() == destination)
+    interfaces.chain(tunnels).map(|address| address.addr()).collect()
 }
 
 fn too_large(desired: &Desired, tunnel: &Tunnel) -> Option<String> {
