@@ -1,13 +1,17 @@
-use axum::http::{Method, StatusCode, header};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Method, Request, StatusCode, header};
+use http_body_util::BodyExt;
 use serde_json::json;
+use tower::ServiceExt;
 
 use crate::support::Api;
 
 #[tokio::test]
 async fn health_needs_no_token_and_says_that_nothing_runs_here() {
     let api = Api::new().await;
-    let answer =
-        api.send(axum::http::Request::get("/v1/health").body(axum::body::Body::empty()).unwrap()).await;
+    let answer = api.send(Request::get("/v1/health").body(Body::empty()).unwrap()).await;
     assert_eq!(answer.status, StatusCode::OK);
     assert_eq!(answer.json()["ok"], false);
 }
@@ -40,6 +44,23 @@ async fn views_are_lists() {
     assert_eq!(api.get("/v1/isakmp-sas").await.json(), json!({"items": []}));
     assert_eq!(api.get("/v1/ipsec-sas").await.json(), json!({"items": []}));
     assert_eq!(api.get("/v1/dataplane").await.json()["alive"], false);
+}
+
+#[tokio::test]
+async fn events_tell_the_generation_at_first_and_whenever_it_grows() {
+    let api = Api::new().await;
+    let request = Request::get("/v1/events").header(header::AUTHORIZATION, format!("Bearer {}", api.token));
+    let response = api.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
+    let mut body = response.into_body();
+    let mut next = async || {
+        let frame =
+            tokio::time::timeout(Duration::from_secs(10), body.frame()).await.unwrap().unwrap().unwrap();
+        String::from_utf8(frame.into_data().unwrap().to_vec()).unwrap()
+    };
+    assert_eq!(next().await, "event: generation\nid: 0\ndata: 0\n\n");
+    api.made("/v1/sites/a", json!({})).await;
+    assert_eq!(next().await, "event: generation\nid: 1\ndata: 1\n\n");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use tower::ServiceExt;
 pub(crate) struct Api {
     pub(crate) directory: TempDir,
     pub(crate) store: Store,
-    router: Router,
+    pub(crate) router: Router,
     pub(crate) token: String,
 }
 
