@@ -251,11 +251,26 @@ impl Engine {
             let needless = matches!(self.sas.get(&other).map(|sa| &sa.stage), Some(Stage::InitSent(_)));
             if needless {
                 self.with_sa(now, other, |sa, _| sa.stage = Closed::now(now, None));
+            } else if self.begins_anew(id, other) {
+                self.with_sa(now, id, |sa, core| {
+                    if let Some((_, established)) = sa.established_mut() {
+                        established.send_on_all(core);
+                    }
+                });
+                self.queue(now, other, Job::Probe);
             } else {
                 self.check_duplicate(now, id, other);
             }
         }
         self.core.followups.push_back(Followup::Ensure(connection));
+    }
+
+    /// The peer made `id` when `other` had long been up, so they are no twins: it has lost `other`, or is about to delete
+    /// it. What it made last is what it listens on for sure.
+    fn begins_anew(&self, id: IkeSaId, other: IkeSaId) -> bool {
+        let up_since = self.sas.get(&other).and_then(IkeSa::established).map(|found| found.established_at);
+        let began = self.sas.get(&id).filter(|sa| !sa.ends.initiator).map(|sa| sa.created_at);
+        matches!((up_since, began), (Some(up_since), Some(began)) if up_since < began)
     }
 
     /// Both ends made an IKE SA at once: the one made with the lowest of all nonces goes, by the hand of its creator,

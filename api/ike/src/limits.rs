@@ -31,6 +31,9 @@ pub struct Limits {
     pub linger: Duration,
     /// Children that one IKE SA may bear.
     pub children_per_ike_sa: usize,
+    /// The first IKE_AUTH to a peer says INITIAL_CONTACT (RFC 7296 section 2.4). False in an engine that follows another
+    /// one whose child SAs still carry traffic: the peer would drop its halves of them at once.
+    pub initial_contact: bool,
     /// Idle time after which a NAT keepalive is sent when we are behind a NAT (RFC 3948 section 4).
     pub keepalive: Duration,
 }
@@ -51,6 +54,7 @@ impl Default for Limits {
             retry_max: Duration::from_secs(60),
             linger: Duration::from_secs(5),
             children_per_ike_sa: 1024,
+            initial_contact: true,
             keepalive: Duration::from_secs(20),
         }
     }

@@ -51,6 +51,29 @@ fn comes_up_in_two_exchanges() {
 }
 
 #[test]
+fn an_engine_whose_forerunners_sas_live_on_does_not_make_the_peer_forget_them() {
+    for (initial_contact, forgotten) in [(true, Some(&1)), (false, None)] {
+        let mut sim = up(1);
+        let now = sim.now;
+        sim.hosts[0].engine = Engine::new(Limits { initial_contact, ..Limits::default() }, [9; 32]);
+        // The forerunner's SAs are not looked after any more: what is sent must come on the new ones.
+        sim.hosts[0].dataplane = Default::default();
+        sim.hosts[0].engine.set_connection(now, setup::connection(0, 1));
+        sim.drain(0);
+        sim.run(Duration::from_secs(2));
+        assert_eq!(sim.hosts[0].engine.isakmp_sas(sim.now).len(), 1);
+        assert_eq!(sim.hosts[1].engine.counters().get("forgotten_by_initial_contact"), forgotten);
+        for sender in 0..2 {
+            let delivery = sim.send_packet(sender, FIRST);
+            assert!(!matches!(delivery, Delivery::NoSa | Delivery::UnknownSpi), "{sender}: {delivery:?}");
+        }
+        // Without a word of the peer, the old IKE SA goes when the peer is found not to know it.
+        sim.run(Duration::from_secs(600));
+        assert_eq!((sim.ike_sas(), sim.disagreement(FIRST)), ([1, 1], None));
+    }
+}
+
+#[test]
 fn brings_up_further_children_over_the_same_ike_sa() {
     let sim = up(5);
     assert_eq!(sim.ike_sas(), [1, 1]);

@@ -64,7 +64,7 @@ pub(super) fn send_request(
     .value(&config.pre_shared_key);
     let mut payloads = vec![Payload::IdI(identity)];
     let sole = core.connections.get(&config.id).is_none_or(|state| state.established.is_empty());
-    if sole {
+    if sole && core.limits.initial_contact {
         payloads.push(Payload::Notify(Notify::new(notify::INITIAL_CONTACT, Vec::new())));
     }
     payloads.push(Payload::IdR(WireIdentity::from(&config.remote_identity)));

@@ -532,6 +532,13 @@ impl Established {
         }
     }
 
+    /// Moves outbound traffic to the pairs of this IKE SA.
+    pub(crate) fn send_on_all(&self, core: &mut Core) {
+        for child in self.children.values().filter(|child| child.is_current()) {
+            core.switch_outbound(child.id(), child.spi_in);
+        }
+    }
+
     /// The peer sends on this pair: so may we, if it replaces the one that we send on.
     pub(crate) fn first_packet(&mut self, core: &mut Core, spi_in: u32) {
         let Some(child) = self.children.get(&spi_in).filter(|child| child.is_current()) else { return };
