@@ -41,14 +41,20 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// An engine without connections; datagrams that arrive come out of the receiver.
+    /// An engine without connections; datagrams that arrive come out of the receiver. `follows` says that SAs of an
+    /// earlier engine are in use.
     ///
     /// # Errors
     /// The kernel gave no randomness.
-    pub(crate) fn new() -> std::io::Result<(Self, mpsc::Receiver<Datagram>)> {
+    pub(crate) fn new(follows: bool) -> std::io::Result<(Self, mpsc::Receiver<Datagram>)> {
         let (sockets, datagrams) = Sockets::new();
-        let driver =
-            Self { engine: engine()?, sockets, connections: BTreeMap::new(), panics: 0, orphaned: false };
+        let driver = Self {
+            engine: engine(follows)?,
+            sockets,
+            connections: BTreeMap::new(),
+            panics: 0,
+            orphaned: false,
+        };
         Ok((driver, datagrams))
     }
 
@@ -150,7 +156,7 @@ impl Driver {
         self.panics += 1;
         self.orphaned = true;
         tracing::error!(panics = self.panics, "the IKE engine panicked and is replaced by a new one");
-        match engine() {
+        match engine(true) {
             Ok(mut engine) => {
                 let now = Instant::now();
                 for connection in self.connections.values() {
@@ -164,14 +170,14 @@ impl Driver {
     }
 }
 
-/// An engine with a seed of its own.
-fn engine() -> std::io::Result<Engine> {
+/// An engine with a seed of its own, which may follow another one.
+fn engine(follows: bool) -> std::io::Result<Engine> {
     let mut seed = [0; 32];
     let mut filled = 0;
     while filled < seed.len() {
         filled += rustix::rand::getrandom(&mut seed[filled..], rustix::rand::GetRandomFlags::empty())?;
     }
-    Ok(Engine::new(Limits::default(), seed))
+    Ok(Engine::new(Limits { initial_contact: !follows, ..Limits::default() }, seed))
 }
 
 #[cfg(test)]
@@ -180,7 +186,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_engine_that_panics_is_replaced_and_its_pairs_are_given_away() {
-        let (mut driver, _datagrams) = Driver::new().expect("randomness");
+        let (mut driver, _datagrams) = Driver::new(false).expect("randomness");
         assert!(driver.guard(|_| panic!("as a defect in the engine would")).map(|(): ()| ()).is_none());
         assert!(matches!(driver.drain()[..], [Wish::Orphaned]));
         assert!(driver.drain().is_empty(), "told once");

@@ -80,7 +80,8 @@ pub async fn run(
     let serving = tokio::spawn(server.serve(server_events));
     let announcements = Announcements::subscribe().map_err(system("the kernel's announcements"))?;
     let kernel = Kernel::open().map_err(system("netlink"))?;
-    let (driver, datagrams) = Driver::new().map_err(system("randomness"))?;
+    let (driver, datagrams) =
+        Driver::new(executor.sas().entries().next().is_some()).map_err(system("randomness"))?;
     let Inbox { shared, orders } = inbox;
     let inputs = Inputs { from_server, datagrams, orders, announcements };
     let mut gateway = Gateway::new(config, region, executor, events, kernel, driver, shared);
@@ -129,6 +130,10 @@ struct Gateway {
     orphans: BTreeMap<u32, crate::compile::Owner>,
     /// What IKE last said against a child.
     causes: BTreeMap<ChildId, String>,
+    /// How often the desired state had moved when it was read last.
+    read_moves: u64,
+    /// Orders that wait for the desired state that was written before them, and how often it had moved then.
+    held_orders: Vec<(u64, Order)>,
     /// Neighbours kept resolved.
     kept: BTreeSet<(u32, IpAddr)>,
     /// When all of them are asked for again.
@@ -180,6 +185,8 @@ impl Gateway {
             runtimes: Runtimes::default(),
             orphans: BTreeMap::new(),
             causes: BTreeMap::new(),
+            read_moves: 0,
+            held_orders: Vec::new(),
             kept: BTreeSet::new(),
             keep_at: Instant::now(),
             seen: BTreeMap::new(),
@@ -200,7 +207,10 @@ impl Gateway {
     ) {
         let mut shutdown = std::pin::pin!(shutdown);
         let shared = Arc::clone(&self.shared);
-        let mut loader = Loader::start(source);
+        let mut loader = {
+            let shared = Arc::clone(&self.shared);
+            Loader::start(source, move || shared.moves())
+        };
         let mut heartbeat = tokio::time::interval(HEARTBEAT_EVERY);
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut resync = tokio::time::interval(self.config.resync_every);
@@ -217,7 +227,10 @@ impl Gateway {
                     self.driver.bind_sockets();
                     loader.ask();
                 }
-                Some(loaded) = loader.loaded() => self.on_loaded(loaded),
+                Some((moves, loaded)) = loader.loaded() => {
+                    self.on_loaded(loaded);
+                    self.on_reading(moves);
+                }
                 _ = heartbeat.tick() => self.beat(Instant::now()),
                 Some(event) = inputs.from_server.recv() => self.on_server(event),
                 Some(datagram) = inputs.datagrams.recv() => {

@@ -3,6 +3,7 @@
 //! Reading goes to the last published picture and to the shared memory, never through the gateway's task: a scrape
 //! of thousands of tunnels delays nothing. Orders go through the task and are answered when they were begun.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -27,7 +28,8 @@ pub struct Inbox {
 #[must_use]
 pub fn handle() -> (Handle, Inbox) {
     const WAITING_ORDERS: usize = 64;
-    let shared = Arc::new(Shared { moved: Notify::new(), picture: RwLock::default() });
+    let shared =
+        Arc::new(Shared { moved: Notify::new(), moves: AtomicU64::new(0), picture: RwLock::default() });
     let (sender, orders) = mpsc::channel(WAITING_ORDERS);
     (Handle { shared: Arc::clone(&shared), orders: sender }, Inbox { shared, orders })
 }
@@ -59,6 +61,7 @@ pub enum OrderError {
 impl Handle {
     /// The desired state changed: it is read and applied soon. Several calls may have one effect.
     pub fn generation_moved(&self) {
+        self.shared.moves.fetch_add(1, Ordering::Release);
         self.shared.moved.notify_one();
     }
 
@@ -151,10 +154,16 @@ impl Handle {
 /// What both ends share.
 pub(crate) struct Shared {
     pub(crate) moved: Notify,
+    /// How often the desired state has moved.
+    moves: AtomicU64,
     picture: RwLock<Arc<Picture>>,
 }
 
 impl Shared {
+    pub(crate) fn moves(&self) -> u64 {
+        self.moves.load(Ordering::Acquire)
+    }
+
     fn picture(&self) -> Arc<Picture> {
         // A writer only exchanges a pointer: it cannot leave half a picture behind.
         Arc::clone(&self.picture.read().unwrap_or_else(std::sync::PoisonError::into_inner))

@@ -34,11 +34,12 @@ where
 /// but never twice at once, and again after a while when it failed.
 pub(crate) struct Loader {
     asked: Arc<Notify>,
-    loaded: mpsc::Receiver<Result<Desired, SourceError>>,
+    loaded: mpsc::Receiver<(u64, Result<Desired, SourceError>)>,
 }
 
 impl Loader {
-    pub(crate) fn start(source: impl DesiredSource) -> Self {
+    /// Starts the task. `moves` tells how often the desired state has moved; a reading bears its value from before it.
+    pub(crate) fn start(source: impl DesiredSource, moves: impl Fn() -> u64 + Send + 'static) -> Self {
         const AGAIN_AFTER: Duration = Duration::from_secs(1);
         let asked = Arc::new(Notify::new());
         let (sender, loaded) = mpsc::channel(1);
@@ -47,9 +48,10 @@ impl Loader {
             loop {
                 ask.notified().await;
                 loop {
+                    let as_of = moves();
                     let result = source.load().await;
                     let failed = result.is_err();
-                    if sender.send(result).await.is_err() {
+                    if sender.send((as_of, result)).await.is_err() {
                         return;
                     }
                     if !failed {
@@ -67,8 +69,8 @@ impl Loader {
         self.asked.notify_one();
     }
 
-    /// The next reading.
-    pub(crate) async fn loaded(&mut self) -> Option<Result<Desired, SourceError>> {
+    /// The next reading, and how often the desired state had moved when it began.
+    pub(crate) async fn loaded(&mut self) -> Option<(u64, Result<Desired, SourceError>)> {
         self.loaded.recv().await
     }
 }
@@ -91,15 +93,15 @@ mod tests {
                 }
             }
         };
-        let mut loader = Loader::start(source);
+        let mut loader = Loader::start(source, || 3);
         loader.ask();
-        assert!(loader.loaded().await.expect("an answer").is_err());
+        assert!(loader.loaded().await.expect("an answer").1.is_err());
         for _ in 0..5 {
             loader.ask();
         }
         for expected in [1, 2] {
-            let desired = loader.loaded().await.expect("an answer").expect("a desired state");
-            assert_eq!(desired.generation, expected);
+            let (moves, desired) = loader.loaded().await.expect("an answer");
+            assert_eq!((moves, desired.expect("a desired state").generation), (3, expected));
         }
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert_eq!(readings.load(Ordering::Relaxed), 3);

@@ -97,7 +97,29 @@ impl Gateway {
         self.owner_of(child).map_or_else(|| "(gone)".to_owned(), |owner| owner.to_string())
     }
 
+    /// An order means what was written before it: it waits until that is applied.
     pub(super) fn on_order(&mut self, order: Order) {
+        let moves = self.shared.moves();
+        if moves > self.read_moves {
+            self.held_orders.push((moves, order));
+        } else {
+            self.obey(order);
+        }
+    }
+
+    /// The desired state was read, or could not be: what waited for it goes on.
+    pub(super) fn on_reading(&mut self, moves: u64) {
+        self.read_moves = moves;
+        for (waits_for, order) in std::mem::take(&mut self.held_orders) {
+            if waits_for > moves {
+                self.held_orders.push((waits_for, order));
+            } else {
+                self.obey(order);
+            }
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
         tracing::info!(order = ?order.kind, "an operator's order");
         let commands = match &order.kind {
             OrderKind::RekeyTunnel(name) => {
