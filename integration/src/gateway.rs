@@ -23,7 +23,7 @@ use crate::wait;
 const ACTIVATE: &str = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"";
 
 /// Certificate that `culvertd` makes for itself, in its state directory.
-const CERTIFICATE: &str = "tls/cert.pem";
+const CERTIFICATE: &str = "tls-cert.pem";
 
 /// How a gateway is started.
 #[derive(Clone, Debug, Default)]
@@ -86,6 +86,17 @@ impl Gateway {
         .with_context(|| {
             format!("culvert-dataplane says:\n{}", tail(&self.dir.join("culvert-dataplane.log")))
         })
+    }
+
+    /// Waits until these twins have IPv4 addresses.
+    pub fn has_addresses(&self, twins: &[&str]) -> Result<()> {
+        for twin in twins {
+            wait::until(&format!("an address of {twin}"), Duration::from_secs(20), || {
+                let shown = self.namespace.ip(&format!("-4 -o addr show dev {twin}"))?;
+                if shown.contains("inet ") { Ok(()) } else { bail!("{shown}") }
+            })?;
+        }
+        Ok(())
     }
 
     /// Waits until a tunnel is up.

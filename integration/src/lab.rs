@@ -112,6 +112,10 @@ impl Lab {
         underlay.sysctl("net.ipv4.ip_forward", "1")?;
         // The underlay speaks IPv4 only: what the sniffer sees of IPv6 comes from gateways.
         underlay.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
+        // It forwards and never speaks: no ICMP of its own for a gateway that is gone.
+        underlay.run("nft add table inet silent")?;
+        let output = "add chain inet silent output { type filter hook output priority 0; policy drop; }";
+        underlay.run(&format!("nft {output}"))?;
         Ok(Self { underlay, dir, sites: Vec::new(), _files: Files })
     }
 

@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -14,6 +15,9 @@ use rustix::process::Signal;
 
 use crate::command::run;
 use crate::process::signal_pid;
+
+/// Where the directories of runs are.
+pub const RUN_ROOTS: [&str; 2] = [RUN_ROOT, BOOT_ROOT];
 
 /// Run directories live here: the regions of shared memory need a tmpfs.
 const RUN_ROOT: &str = "/dev/shm/culvert-lab";
@@ -44,16 +48,19 @@ fn make(dir: PathBuf) -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// Removes the directories of this run when dropped; a failing test leaves them, with all logs, to the next run's sweep.
+/// Set when something failed: the directories of this run, with all logs, then stay until the next run's sweep.
+pub static KEEP_FILES: AtomicBool = AtomicBool::new(false);
+
+/// Removes the directories of this run when dropped, unless a test is failing or [`KEEP_FILES`] is set.
 #[derive(Debug)]
 pub struct Files;
 
 impl Drop for Files {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if std::thread::panicking() || KEEP_FILES.load(Ordering::Acquire) {
             return;
         }
-        for root in [RUN_ROOT, BOOT_ROOT] {
+        for root in RUN_ROOTS {
             // What cannot be removed now is removed by the next run.
             let _later = fs::remove_dir_all(Path::new(root).join(prefix()));
         }
@@ -70,7 +77,7 @@ pub fn sweep() -> Result<usize> {
             removed += 1;
         }
     }
-    for root in [RUN_ROOT, BOOT_ROOT].map(Path::new) {
+    for root in RUN_ROOTS.map(Path::new) {
         for name in names_in(root) {
             if is_leftover(&name) {
                 fs::remove_dir_all(root.join(&name))

@@ -149,8 +149,9 @@ impl StrongSwan {
         let key = self.settings.key.map(|key| format!("key {key}")).unwrap_or_default();
         self.run(&format!(
             "set -e
-             ip xfrm policy add src {own} dst {far} proto gre dir out action block priority 4000000
-             ip xfrm policy add src {far} dst {own} proto gre dir in action block priority 4000000
+             # Other selectors than strongSwan's: the kernel would let its policies replace these.
+             ip xfrm policy add src 0.0.0.0/0 dst 0.0.0.0/0 proto gre dir out action block priority 4000000
+             ip xfrm policy add src 0.0.0.0/0 dst 0.0.0.0/0 proto gre dir in action block priority 4000000
              ip tunnel add {name} mode gre local {own} remote {far} ttl 64 {key}
              ip addr add {address}/30 dev {name}; ip link set {name} up mtu {mtu} multicast on
              ip -6 route add {far_prefix} dev {name}",

@@ -32,15 +32,17 @@ fn on_request() -> Result<()> {
 
 #[test]
 fn by_packet_count() -> Result<()> {
-    let pair = Pair::bare()?;
-    pair.configure()?;
+    let pair = Pair::up()?;
     let mut body = profile();
     body["lifetime_packets"] = json!(1000);
     pair.alpha.api.put("/v1/ipsec-profiles/main", &body)?;
-    pair.passes(PATIENCE)?;
-    let old = sa::spis(&sa::with_peer(&pair.alpha, BETA)?, true);
+    // A lifetime is agreed on with an SA: the next one has the new one.
+    let unlimited = sa::spis(&sa::with_peer(&pair.alpha, BETA)?, true);
+    pair.alpha.api.post("/v1/tunnels/to-beta/rekey")?;
+    sending_on_others_than(&pair.alpha, BETA, &unlimited)?;
+    let limited = sa::spis(&sa::with_peer(&pair.alpha, BETA)?, true);
     let pings = checks::ping_every(pair.lab.host(ALPHA)?, &BETA.host()[0], 2500, "0.002")?;
-    sending_on_others_than(&pair.alpha, BETA, &old)?;
+    sending_on_others_than(&pair.alpha, BETA, &limited)?;
     assert!(pings.all_answered(), "{pings:?}");
     Ok(())
 }

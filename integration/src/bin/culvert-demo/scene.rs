@@ -63,7 +63,10 @@ impl Scene {
             lab.configure_culvert(&beta, BETA)?;
             protected_tunnel(&alpha.api, ALPHA, BETA, KEY_BETA)?;
             protected_tunnel(&beta.api, BETA, ALPHA, KEY_BETA)?;
-            crypto_mapped_tunnel(&alpha.api, ALPHA, GAMMA, Mode::Transport, KEY_GAMMA)
+            crypto_mapped_tunnel(&alpha.api, ALPHA, GAMMA, Mode::Transport, KEY_GAMMA)?;
+            // zebra 8.4 may miss an address that comes with a new device while it starts.
+            alpha.has_addresses(&["red0", "to-beta", "to-gamma"])?;
+            beta.has_addresses(&["red0", "to-alpha"])
         })?;
         let (frr_alpha, frr_beta) = screen.step("FRR starts on the twins of alpha and beta", || {
             let start = |gateway: &Gateway, site: Site, tunnels: &[&str]| {

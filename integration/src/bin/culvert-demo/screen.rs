@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
+use integration::leftovers::{KEEP_FILES, RUN_ROOTS};
 use integration::wait::INTERRUPTED;
 
 use crate::scene::Scene;
@@ -101,6 +102,9 @@ and compares what happens with what should. gamma is a Linux kernel of its own w
         let _unseen = stdout().flush();
         let from = Instant::now();
         let seen = run().unwrap_or_else(|error| Seen::new(false, format!("{error:#}")));
+        if !seen.held {
+            KEEP_FILES.store(true, Ordering::Release);
+        }
         println!("{} ({:.1} s)", self.verdict(seen.held), from.elapsed().as_secs_f64());
         table.0.push(Row { check, expected: expected.into(), seen: seen.text, held: seen.held });
         Ok(())
@@ -143,6 +147,12 @@ and compares what happens with what should. gamma is a Linux kernel of its own w
             table.0.len(),
             self.started.elapsed().as_secs_f64()
         );
+        if held < table.0.len() {
+            println!(
+                "logs of all daemons, and the captures, stay in {} until the next run",
+                RUN_ROOTS.join(" and ")
+            );
+        }
     }
 
     /// What can be tried while everything runs.

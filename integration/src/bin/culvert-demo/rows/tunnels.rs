@@ -85,8 +85,14 @@ pub(crate) fn rekeying(scene: &Scene, screen: &Screen, table: &mut Table) -> Res
         let mut body = profile();
         body["lifetime_packets"] = json!(1500);
         scene.alpha.api.put("/v1/ipsec-profiles/main", &body)?;
-        reachable(scene.lab.host(ALPHA)?, &BETA.host()[0], PATIENCE)?;
-        let old = in_use(&scene.alpha, BETA)?.spi;
+        // A lifetime is agreed on with an SA: the next one has the new one.
+        let before = in_use(&scene.alpha, BETA)?.spi;
+        scene.alpha.api.post("/v1/tunnels/to-beta/rekey")?;
+        let old =
+            wait::until("an SA with the new lifetime", PATIENCE, || match in_use(&scene.alpha, BETA)?.spi {
+                spi if spi != before => Ok(spi),
+                _ => bail!("still {before:08x}"),
+            })?;
         let pings = ping_often(scene, BETA)?;
         let new = in_use(&scene.alpha, BETA)?.spi;
         scene.alpha.api.put("/v1/ipsec-profiles/main", &profile())?;
