@@ -30,7 +30,10 @@ fn without_culvertd_no_packet_is_lost_and_afterwards_the_tables_agree() -> Resul
 fn a_dataplane_resumes_its_sas_and_uses_no_sequence_number_twice() -> Result<()> {
     let mapped = Mapped::up(Mode::Transport)?;
     let sniffer = mapped.lab.sniff()?;
-    let spis = sa::spis(&sa::with_peer(&mapped.alpha, GAMMA)?, true);
+    let spis = wait::until("the SAs to be shown", PATIENCE, || {
+        let spis = sa::spis(&sa::with_peer(&mapped.alpha, GAMMA)?, true);
+        if spis.is_empty() { bail!("none") } else { Ok(spis) }
+    })?;
     let traffic = mapped.pinging(5)?;
     let at = SystemTime::now();
     mapped.alpha.dataplane.kill()?;

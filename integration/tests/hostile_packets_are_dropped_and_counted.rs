@@ -28,7 +28,7 @@ fn broken_ip_and_esp() -> Result<()> {
     counted(&pair, "short-header", "truncated")?;
     counted(&pair, "bad-checksum", "bad_checksum")?;
     counted(&pair, "unknown-spi", "unknown_spi")?;
-    counted(&pair, "short-esp", "truncated")?;
+    counted(&pair, "short-esp", "esp_malformed")?;
     counted(&pair, "fragments", "fragment")?;
     alive(&pair)
 }
@@ -55,7 +55,7 @@ fn gre_headers_and_lengths_that_lie() -> Result<()> {
     for case in ["reserved-gre-bits", "gre-version-1", "gre-routing"] {
         counted(&pair, case, "gre_bad_header")?;
     }
-    counted(&pair, "short-gre", "truncated")?;
+    counted(&pair, "short-gre", "gre_bad_header")?;
     counted(&pair, "lying-inner-length", "truncated")?;
     alive(&pair)
 }
