@@ -5,7 +5,7 @@
 //!                                                        every refusal is a `Problem` (RFC 9457)
 //! ```
 //!
-//! [`router`] is the map of all paths; [`resource`] serves the ten kinds of resources alike.
+//! [`router`] is the map of all paths; `resource` serves the ten kinds of resources alike.
 #![forbid(unsafe_code)]
 
 mod action;

@@ -23,7 +23,7 @@ fn a_learned_one_takes_the_tunnel_down_with_its_cause_until_it_is_gone() -> Resu
     // As a routing daemon would.
     alpha.ip(&format!("route add {}/32 dev to-beta", BETA.black()))?;
     let cause = pair.alpha.tunnel_cause("to-beta", "recurs", PATIENCE)?;
-    assert!(cause.contains(&BETA.black().to_string()), "{cause}");
+    assert!(cause.contains("leads through the tunnel itself"), "{cause}");
     alpha.ip(&format!("route del {}/32 dev to-beta", BETA.black()))?;
     pair.alpha.tunnel_up("to-beta", PATIENCE)?;
     integration::checks::reachable(pair.lab.host(ALPHA)?, &BETA.host()[0], PATIENCE)
