@@ -94,7 +94,7 @@ fn check_v4<F: Frame>(frame: &mut F, carrier_tos: u8, mss_bytes: u16) -> Result<
     let (len, protocol) = (header.len_bytes(), header.protocol());
     let later_fragment = header.fragment_word() & ipv4::OFFSET_MASK != 0;
     let excess = bytes.len() - header.total_len_bytes();
-    if !frame.trim_back(excess) || !take_over_ecn(frame, carrier_tos) {
+    if (excess != 0 && !frame.trim_back(excess)) || !take_over_ecn(frame, carrier_tos) {
         return Err(Drop::BadHeader);
     }
     if protocol != protocol::TCP || mss_bytes == 0 || later_fragment {

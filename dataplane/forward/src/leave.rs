@@ -17,13 +17,24 @@ use crate::plan::Exit;
 use crate::work::{Classifying, LIST_CAPACITY, Origin, Passenger};
 
 impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
-    /// An IPv4 packet to a next hop.
-    pub(crate) fn leave_v4(&mut self, passenger: Passenger<F>, next_hop: u32, outcome: &mut Outcome<F>) {
-        match Exit::by_next_hop(&self.tables, next_hop, ethertype::IPV4) {
-            Ok(exit) => self.leave_by(passenger, exit, outcome),
-            Err(Drop::NoNeighbour) => self.glean(passenger, outcome),
-            Err(reason) => self.shared.drop_one(reason),
-        }
+    /// An IPv4 packet to a next hop. `row` is the exit of the packet before it: packets come in rows.
+    #[inline]
+    pub(crate) fn leave_v4(
+        &mut self,
+        passenger: Passenger<F>,
+        next_hop: u32,
+        row: &mut Option<(u32, Exit)>,
+        outcome: &mut Outcome<F>,
+    ) {
+        let exit = match row {
+            Some((known, exit)) if *known == next_hop => exit,
+            _ => match Exit::by_next_hop(&self.tables, next_hop, ethertype::IPV4) {
+                Ok(exit) => &mut row.insert((next_hop, exit)).1,
+                Err(Drop::NoNeighbour) => return self.glean(passenger, outcome),
+                Err(reason) => return self.shared.drop_one(reason),
+            },
+        };
+        self.leave_by(passenger, exit, outcome);
     }
 
     /// An IPv6 packet to a next hop.
@@ -71,7 +82,7 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
         let exit = Exit { port, ethernet: *link, mtu_bytes, has_crypto_map };
         if frame.trim_back(excess) && frame.trim_front(ethernet::LEN_BYTES) {
             let passenger = Passenger { frame, from: Twin::tap(port), origin: Origin::Host };
-            self.leave_by(passenger, exit, outcome);
+            self.leave_by(passenger, &exit, outcome);
         }
     }
 
@@ -96,7 +107,8 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
     }
 
     /// An IPv4 packet whose port and link-layer header are known.
-    fn leave_by(&mut self, passenger: Passenger<F>, exit: Exit, outcome: &mut Outcome<F>) {
+    #[inline]
+    fn leave_by(&mut self, passenger: Passenger<F>, exit: &Exit, outcome: &mut Outcome<F>) {
         let Some(header) = Ipv4::parse(passenger.frame.bytes()) else {
             return self.shared.drop_one(Drop::Truncated);
         };
@@ -107,14 +119,14 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
             return self.shared.drop_one(Drop::GreInClear);
         }
         if !exit.has_crypto_map {
-            return self.leave_in_clear(passenger, &exit, outcome);
+            return self.leave_in_clear(passenger, exit, outcome);
         }
         let key = five_tuple(header, passenger.frame.bytes());
         let Passenger { frame, from, origin } = passenger;
         if self.lists.classifying.len() == LIST_CAPACITY {
             self.classify_all(outcome);
         }
-        self.lists.classifying.push(Classifying { frame, key, exit, from, origin });
+        self.lists.classifying.push(Classifying { frame, key, exit: *exit, from, origin });
     }
 
     /// Classifies what leaves by ports with crypto maps, packets in a row to one port with one lookup.
@@ -161,11 +173,18 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
         self.leave_in_clear(Passenger { frame, from, origin }, &exit, outcome);
     }
 
+    #[inline]
     fn leave_in_clear(&mut self, passenger: Passenger<F>, exit: &Exit, outcome: &mut Outcome<F>) {
         self.count_forwarded(passenger.origin);
         if passenger.frame.bytes().len() <= exit.mtu_bytes {
             return self.send(passenger.frame, exit, outcome);
         }
+        self.leave_in_fragments(passenger, exit, outcome);
+    }
+
+    /// A packet that is larger than its port's MTU.
+    #[cold]
+    fn leave_in_fragments(&mut self, passenger: Passenger<F>, exit: &Exit, outcome: &mut Outcome<F>) {
         if Ipv4::parse(passenger.frame.bytes()).is_some_and(Ipv4::dont_fragment) {
             let error = IcmpError::FragmentationNeeded(exit.mtu_bytes as u16);
             return self.refuse_v4(&passenger, error, Drop::TooBig, outcome);

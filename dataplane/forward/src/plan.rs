@@ -218,6 +218,7 @@ pub(crate) fn verdict<C: Classifier>(map: &CryptoMap<C>, key: &FiveTuple) -> Opt
 }
 
 /// Where a transport packet leaves.
+#[derive(Clone, Copy)]
 pub(crate) struct Exit {
     pub(crate) port: u32,
     pub(crate) ethernet: [u8; ethernet::LEN_BYTES],

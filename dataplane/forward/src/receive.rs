@@ -77,7 +77,7 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
         }
         let (has_options, is_fragment) = (header.has_options(), header.is_fragment());
         let excess = packet.len() - header.total_len_bytes();
-        if !frame.trim_back(excess) {
+        if excess != 0 && !frame.trim_back(excess) {
             return self.shared.drop_one(Drop::Truncated);
         }
         if has_options {
@@ -174,5 +174,23 @@ fn esp_in_udp(frame: &[u8]) -> Option<usize> {
 /// (but for a host that asks for its address), loopback, multicast or class E; a loopback destination.
 #[inline]
 pub(crate) fn is_martian(source: [u8; 4], destination: [u8; 4]) -> bool {
-    matches!(source[0], 127 | 224..) || matches!(destination[0], 0 | 127) || source[0] == 0
+    (MARTIANS[usize::from(source[0])] & MARTIAN_SOURCE)
+        | (MARTIANS[usize::from(destination[0])] & MARTIAN_DESTINATION)
+        != 0
 }
+
+const MARTIAN_SOURCE: u8 = 1;
+const MARTIAN_DESTINATION: u8 = 2;
+
+/// By the first byte of an address.
+static MARTIANS: [u8; 256] = {
+    let mut table = [0; 256];
+    table[0] = MARTIAN_SOURCE | MARTIAN_DESTINATION;
+    table[127] = MARTIAN_SOURCE | MARTIAN_DESTINATION;
+    let mut first = 224;
+    while first < 256 {
+        table[first] = MARTIAN_SOURCE;
+        first += 1;
+    }
+    table
+};

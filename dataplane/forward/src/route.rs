@@ -10,6 +10,7 @@ use shm::{Counter, Drop};
 use crate::adjacency::Adjacency;
 use crate::outcome::Outcome;
 use crate::pipeline::Pipeline;
+use crate::plan::Exit;
 use crate::work::{LIST_CAPACITY, Origin, Passenger};
 
 impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
@@ -40,8 +41,9 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
             self.tables.route_v4(destinations, adjacencies);
         }
         self.touch_tunnels(&adjacencies, len);
-        for (passenger, adjacency) in batch.drain(..).zip(adjacencies) {
-            self.forward_v4(passenger, Adjacency::from_number(adjacency), outcome);
+        let mut row = None;
+        for (passenger, adjacency) in batch.drain(..).zip(&adjacencies) {
+            self.forward_v4(passenger, Adjacency::from_number(*adjacency), &mut row, outcome);
         }
     }
 
@@ -57,8 +59,8 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
             self.tables.route_v6(destinations, adjacencies);
         }
         self.touch_tunnels(&adjacencies, len);
-        for (passenger, adjacency) in batch.drain(..).zip(adjacencies) {
-            self.forward_v6(passenger, Adjacency::from_number(adjacency), outcome);
+        for (passenger, adjacency) in batch.drain(..).zip(&adjacencies) {
+            self.forward_v6(passenger, Adjacency::from_number(*adjacency), outcome);
         }
     }
 
@@ -89,7 +91,13 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
     }
 
     #[inline]
-    fn forward_v4(&mut self, mut passenger: Passenger<F>, adjacency: Adjacency, outcome: &mut Outcome<F>) {
+    fn forward_v4(
+        &mut self,
+        mut passenger: Passenger<F>,
+        adjacency: Adjacency,
+        row: &mut Option<(u32, Exit)>,
+        outcome: &mut Outcome<F>,
+    ) {
         let Some(header) = Ipv4::parse(passenger.frame.bytes()) else {
             return self.shared.drop_one(Drop::Truncated);
         };
@@ -113,7 +121,7 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
                 self.shared.drop_at_tunnel(Drop::Recursion, slot);
             }
             Adjacency::Tunnel(slot) => self.encapsulate_v4(passenger, slot, outcome),
-            Adjacency::NextHop(index) => self.leave_v4(passenger, index, outcome),
+            Adjacency::NextHop(index) => self.leave_v4(passenger, index, row, outcome),
             Adjacency::Glean(_) => self.glean(passenger, outcome),
             Adjacency::Local | Adjacency::Miss => {
                 self.refuse_v4(&passenger, IcmpError::NetworkUnreachable, Drop::NoRoute, outcome);
