@@ -2,11 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "helpers of tests")]
 
-mod common;
+mod virtual_device;
 
-use common::pool;
 use packet::{Frame, TestFrame, Twin};
 use proptest::prelude::*;
+use virtual_device::pool;
 
 #[derive(Debug, Clone)]
 enum Step {

@@ -2,17 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "helpers of tests")]
 
-mod common;
+mod virtual_device;
 
 use std::cell::RefCell;
 
-use common::eal;
 use dpdk::{Acl, Fib, FibCapacity};
 use packet::{
     Classifier, FiveTuple, LinearClassifier, LinearRoutes, NO_MATCH, PortMatch, Prefix, RouteError,
     RouteLookup, Rule, RuleMatch,
 };
 use proptest::prelude::*;
+use virtual_device::eal;
 
 const SMALL: FibCapacity = FibCapacity { v4_routes: 1000, v6_routes: 1000 };
 

@@ -2,13 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "helpers of tests")]
 
-mod common;
+mod virtual_device;
 
 use std::path::{Path, PathBuf};
 
-use common::{packets, pool, started};
 use dpdk::{BURST_SIZE, Burst};
 use packet::Frame;
+use virtual_device::{packets, pool, started};
 
 #[test]
 fn null_gives_and_takes_packets_for_ever_without_losing_a_buffer() {

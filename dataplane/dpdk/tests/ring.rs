@@ -2,11 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "helpers of tests")]
 
-mod common;
+mod virtual_device;
 
-use common::{burst_of, eal, packets, pool, started};
 use dpdk::{BURST_SIZE, Burst, Device, Port};
 use packet::Frame;
+use virtual_device::{burst_of, eal, packets, pool, started};
 
 #[test]
 fn what_a_ring_sends_it_receives_in_order_and_every_buffer_comes_home() {
