@@ -15,6 +15,8 @@ use anyhow::{Context, Result, bail};
 pub enum Kind {
     /// IKE on UDP 500, or on UDP 4500 behind the non-ESP marker (RFC 3948), with its exchange type.
     Ike(u8),
+    /// An ICMP error that quotes an IKE message: nobody listened there. It shows nothing that IKE itself did not show.
+    IkeRefused,
     /// IP protocol 50.
     Esp,
     /// ESP, or a keepalive, on UDP 4500.
@@ -125,11 +127,21 @@ fn ipv4(packet: &[u8]) -> Option<Seen> {
         (50, true) => (Kind::Esp, None),
         (50, false) => (Kind::Esp, Some((big32(payload, 0)?, big32(payload, 4)?))),
         (17, false) => udp(payload)?,
+        (1, false) if quotes_ike(payload) => (Kind::IkeRefused, None),
         (protocol, _) => {
             (Kind::Other(format!("IP protocol {protocol} {} > {}", addresses.0, addresses.1)), None)
         }
     };
     Some((kind, Some(addresses), esp))
+}
+
+/// Whether an ICMP message is an error about a UDP datagram of IKE's ports (RFC 792).
+fn quotes_ike(message: &[u8]) -> bool {
+    const UNREACHABLE: u8 = 3;
+    let quoted = message.get(8..).unwrap_or_default();
+    let header = usize::from(quoted.first().copied().unwrap_or(0) & 15) * 4;
+    let port = big16(quoted, header + 2);
+    message.first() == Some(&UNREACHABLE) && quoted.get(9) == Some(&17) && matches!(port, Some(500 | 4500))
 }
 
 fn ipv6(packet: &[u8]) -> Option<Seen> {
@@ -209,6 +221,21 @@ mod tests {
         assert_eq!(kind(&ipv4_frame(17, &ike)), Kind::Ike(exchange::IKE_AUTH));
         let esp = [0x11, 0x94, 0x11, 0x94, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 6];
         assert_eq!(kind(&ipv4_frame(17, &esp)), Kind::EspInUdp);
+    }
+
+    #[test]
+    fn icmp_may_quote_ike_and_nothing_else() {
+        let quote = |protocol: u8, port: u16| {
+            let mut message = vec![3, 3, 0, 0, 0, 0, 0, 0];
+            message.extend(&ipv4_frame(protocol, &[0, 0])[14..]);
+            message.extend(port.to_be_bytes());
+            kind(&ipv4_frame(1, &message))
+        };
+        assert_eq!(quote(17, 500), Kind::IkeRefused);
+        for (protocol, port) in [(17, 501), (47, 500), (50, 500)] {
+            assert!(matches!(quote(protocol, port), Kind::Other(_)));
+        }
+        assert!(matches!(kind(&ipv4_frame(1, &[8, 0])), Kind::Other(_)));
     }
 
     #[test]

@@ -114,6 +114,12 @@ impl StrongSwan {
         self.run("cp /peer/swanctl.conf /etc/swanctl/swanctl.conf && swanctl --load-all --noprompt").map(drop)
     }
 
+    /// Waits until charon can verify cookies: 5.9.8 takes each for expired in the first seconds of a machine, when the
+    /// time since the boot is less than its random offset and a cookie's ten seconds.
+    pub fn verifies_cookies(&self) -> Result<()> {
+        self.run("while [ $(cut -d. -f1 /proc/uptime) -lt 25 ]; do sleep 0.5; done").map(drop)
+    }
+
     /// charon's log.
     pub fn log(&self) -> Result<String> {
         Ok(String::from_utf8_lossy(&fs::read(self.peer.share().join("charon.log"))?).into_owned())

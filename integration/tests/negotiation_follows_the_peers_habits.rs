@@ -34,6 +34,7 @@ fn a_modp_group_and_cbc() -> Result<()> {
 fn a_cookie_from_a_peer_under_load() -> Result<()> {
     let settings = Settings { charon: "cookie_threshold = 1\n", ..Settings::new(GAMMA, ALPHA, KEY) };
     let mapped = Mapped::bare(settings)?;
+    mapped.gamma.gateway.verifies_cookies()?;
     // Somebody begins and never goes on: from now on the peer asks for a cookie first.
     mapped.lab.hostile("half-open", GAMMA, ALPHA)?;
     profile_towards_gamma(&mapped.alpha, &policy(&[31]))?;

@@ -38,6 +38,7 @@ fn a_half_open_initiator_makes_a_foreign_gateway_ask_for_cookies() -> Result<()>
     let beta = lab.foreign(Settings::new(BETA, GAMMA, "lab-secret"))?;
     let gamma = lab
         .foreign(Settings { charon: "cookie_threshold = 1\n", ..Settings::new(GAMMA, BETA, "lab-secret") })?;
+    gamma.gateway.verifies_cookies()?;
     lab.hostile("half-open", GAMMA, BETA)?;
     beta.gateway.run("swanctl --initiate --child gre")?;
     let log = gamma.gateway.log()?;

@@ -52,6 +52,7 @@ fn judge(captures: &[Capture], black: &[IpAddr]) -> Seen {
 fn word(kind: &Kind) -> &'static str {
     match kind {
         Kind::Ike(_) => "IKE",
+        Kind::IkeRefused => "ICMP about IKE",
         Kind::Esp => "ESP",
         Kind::EspInUdp => "ESP in UDP",
         Kind::Arp => "ARP",
