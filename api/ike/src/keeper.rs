@@ -14,6 +14,8 @@ use crate::{Cause, ChildConfig, ChildId, Command, Connection, ConnectionId, Even
 /// The initiator of the IKE SA asks for the further children; its responder helps only after this long, or both
 /// would make each.
 const RESPONDER_GRACE: Duration = Duration::from_secs(8);
+/// How long a peer may take to have the pairs that it has just asked for, when it sends nothing on them.
+const TAKE_OVER: Duration = Duration::from_secs(1);
 /// When two IKE SAs of one connection are looked at, and when one is ended though the peer should have done it.
 const DUPLICATE_CHECK: Duration = Duration::from_secs(10);
 const DUPLICATE_FORCED: Duration = Duration::from_secs(40);
@@ -252,9 +254,9 @@ impl Engine {
             if needless {
                 self.with_sa(now, other, |sa, _| sa.stage = Closed::now(now, None));
             } else if self.begins_anew(id, other) {
-                self.with_sa(now, id, |sa, core| {
+                self.with_sa(now, id, |sa, _| {
                     if let Some((_, established)) = sa.established_mut() {
-                        established.send_on_all(core);
+                        established.take_over_at = Some(after(now, TAKE_OVER));
                     }
                 });
                 self.queue(now, other, Job::Probe);
@@ -266,11 +268,11 @@ impl Engine {
     }
 
     /// The peer made `id` when `other` had long been up, so they are no twins: it has lost `other`, or is about to delete
-    /// it. What it made last is what it listens on for sure.
+    /// it. What it made last is what it listens on for sure, once it has our answer.
     fn begins_anew(&self, id: IkeSaId, other: IkeSaId) -> bool {
-        let up_since = self.sas.get(&other).and_then(IkeSa::established).map(|found| found.established_at);
+        let up_since = self.sas.get(&other).and_then(IkeSa::established).filter(|found| found.is_active());
         let began = self.sas.get(&id).filter(|sa| !sa.ends.initiator).map(|sa| sa.created_at);
-        matches!((up_since, began), (Some(up_since), Some(began)) if up_since < began)
+        matches!((up_since, began), (Some(up), Some(began)) if up.established_at < began)
     }
 
     /// Both ends made an IKE SA at once: the one made with the lowest of all nonces goes, by the hand of its creator,

@@ -533,16 +533,19 @@ impl Established {
     }
 
     /// Moves outbound traffic to the pairs of this IKE SA.
-    pub(crate) fn send_on_all(&self, core: &mut Core) {
+    pub(super) fn move_traffic(&mut self, core: &mut Core) {
+        self.take_over_at = None;
         for child in self.children.values().filter(|child| child.is_current()) {
             core.switch_outbound(child.id(), child.spi_in);
         }
     }
 
-    /// The peer sends on this pair: so may we, if it replaces the one that we send on.
+    /// The peer sends on this pair: so may we, if it replaces the one that we send on, or all that the peer has lost.
     pub(crate) fn first_packet(&mut self, core: &mut Core, spi_in: u32) {
         let Some(child) = self.children.get(&spi_in).filter(|child| child.is_current()) else { return };
-        if let Some(old) = child.replaces
+        if self.take_over_at.is_some() {
+            core.switch_outbound(child.id(), spi_in);
+        } else if let Some(old) = child.replaces
             && !child.ours
             && core.sending_on(child.id()) == Some(old)
         {

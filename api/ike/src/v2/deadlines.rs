@@ -57,6 +57,9 @@ impl Established {
             self.sent_at = now;
             core.outputs.push_back(crate::Output::Transmit { path: ends.path, bytes: vec![0xff] });
         }
+        if self.take_over_at.is_some_and(|at| now >= at) {
+            self.move_traffic(core);
+        }
         if self.duplicate_check_at.is_some_and(|at| now >= at) {
             self.duplicate_check_at = None;
             core.followups.push_back(Followup::Established(ends.id));
@@ -78,6 +81,7 @@ impl Established {
     pub(super) fn deadline(&self, ends: &Ends) -> Option<Instant> {
         let mut deadline = earlier(self.send.deadline(), Some(self.expires_at));
         deadline = earlier(deadline, self.duplicate_check_at);
+        deadline = earlier(deadline, self.take_over_at);
         if self.life == Life::Active {
             deadline = earlier(deadline, Some(self.rekey_at));
         }

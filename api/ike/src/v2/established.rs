@@ -100,6 +100,8 @@ pub(crate) struct Established {
     pub(crate) rekey_at: Instant,
     pub(crate) expires_at: Instant,
     pub(crate) duplicate_check_at: Option<Instant>,
+    /// When traffic moves to the pairs of this SA, whose maker has lost those of another one, if nothing arrives before.
+    pub(crate) take_over_at: Option<Instant>,
     /// Idle time after which a NAT keepalive is due.
     pub(super) keepalive: Duration,
     pub(crate) life: Life,
@@ -139,6 +141,7 @@ impl Established {
             rekey_at,
             expires_at,
             duplicate_check_at: None,
+            take_over_at: None,
             keepalive: core.limits.keepalive,
             life: Life::Active,
             contends_with: None,
