@@ -28,7 +28,7 @@ const CERTIFICATE: &str = "tls-cert.pem";
 /// How a gateway is started.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Port of the API on the machine's loopback; 0 for any.
+    /// Port of the API on the machine's loopback, if it is free; otherwise, and for 0, any.
     pub api_port: u16,
     /// More arguments for `culvert-dataplane`.
     pub dataplane: Vec<String>,
@@ -55,8 +55,9 @@ impl Gateway {
         let (run, state) = (dir.join("run"), dir.join("state"));
         fs::create_dir_all(&run)?;
         fs::create_dir_all(&state)?;
-        let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, options.api_port)))
-            .with_context(|| format!("cannot listen on 127.0.0.1:{}", options.api_port))?;
+        let listen = |port| TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let listener =
+            listen(options.api_port).or_else(|_| listen(0)).context("cannot listen on 127.0.0.1")?;
         let base = format!("https://{}", listener.local_addr()?);
         let token = create_token(&state)?;
         let control = start_control(&namespace, &dir, listener)?;
