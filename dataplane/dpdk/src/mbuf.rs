@@ -71,9 +71,34 @@ impl Mbuf {
     /// First byte of the packet.
     #[inline]
     fn data(&self) -> *mut u8 {
-        let header = self.header();
         // SAFETY: DPDK keeps data_off within the buffer of buf_len bytes, and so do the methods below.
-        unsafe { header.buf_addr.cast::<u8>().add(usize::from(header.data_off)) }
+        unsafe { self.header().buf_addr.cast::<u8>().add(usize::from(self.data_off())) }
+    }
+
+    /// Where the packet begins in the buffer.
+    ///
+    /// Read as sixteen bits of unknown alignment, here and in [`Mbuf::data_len`]: of aligned ones the compiler reads
+    /// thirty-two, and a read that is wider than the store right before it waits until that has left the store buffer.
+    #[inline]
+    fn data_off(&self) -> u16 {
+        // SAFETY: a field of the live header.
+        unsafe { (&raw const (*self.raw.as_ptr()).data_off).read_unaligned() }
+    }
+
+    /// How long the packet is.
+    #[inline]
+    fn data_len(&self) -> u16 {
+        // SAFETY: a field of the live header.
+        unsafe { (&raw const (*self.raw.as_ptr()).data_len).read_unaligned() }
+    }
+
+    /// Says where the packet begins and how long it is, its one segment and so the whole.
+    #[inline]
+    fn set_span(&mut self, data_off: u16, data_len: u16) {
+        let header = self.header_mut();
+        header.data_off = data_off;
+        header.data_len = data_len;
+        header.pkt_len = u32::from(data_len);
     }
 
     #[inline]
@@ -87,13 +112,13 @@ impl Frame for Mbuf {
     #[inline]
     fn bytes(&self) -> &[u8] {
         // SAFETY: data_len bytes from the packet's first byte lie in the buffer, which pools hand out initialised.
-        unsafe { std::slice::from_raw_parts(self.data(), usize::from(self.header().data_len)) }
+        unsafe { std::slice::from_raw_parts(self.data(), usize::from(self.data_len())) }
     }
 
     #[inline]
     fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: as in `bytes`, and the buffer is borrowed mutably.
-        unsafe { std::slice::from_raw_parts_mut(self.data(), usize::from(self.header().data_len)) }
+        unsafe { std::slice::from_raw_parts_mut(self.data(), usize::from(self.data_len())) }
     }
 
     #[inline]
@@ -101,11 +126,9 @@ impl Frame for Mbuf {
         if len > self.headroom() {
             return None;
         }
-        let header = self.header_mut();
         // No truncation: len <= headroom <= u16::MAX.
-        header.data_off -= len as u16;
-        header.data_len += len as u16;
-        header.pkt_len += len as u32;
+        let (data_off, data_len) = (self.data_off() - len as u16, self.data_len() + len as u16);
+        self.set_span(data_off, data_len);
         // SAFETY: the packet now begins with these `len` bytes of what was headroom.
         Some(unsafe { std::slice::from_raw_parts_mut(self.data(), len) })
     }
@@ -116,48 +139,42 @@ impl Frame for Mbuf {
             return None;
         }
         // SAFETY: the packet's end lies in the buffer.
-        let end = unsafe { self.data().add(usize::from(self.header().data_len)) };
-        let header = self.header_mut();
+        let end = unsafe { self.data().add(usize::from(self.data_len())) };
         // No truncation: len <= tailroom <= u16::MAX.
-        header.data_len += len as u16;
-        header.pkt_len += len as u32;
+        self.set_span(self.data_off(), self.data_len() + len as u16);
         // SAFETY: the packet now ends with these `len` bytes of what was tailroom.
         Some(unsafe { std::slice::from_raw_parts_mut(end, len) })
     }
 
     #[inline]
     fn trim_front(&mut self, len: usize) -> bool {
-        let header = self.header_mut();
-        if len > usize::from(header.data_len) {
+        let (data_off, data_len) = (self.data_off(), self.data_len());
+        if len > usize::from(data_len) {
             return false;
         }
-        header.data_off += len as u16;
-        header.data_len -= len as u16;
-        header.pkt_len -= len as u32;
+        self.set_span(data_off + len as u16, data_len - len as u16);
         true
     }
 
     #[inline]
     fn trim_back(&mut self, len: usize) -> bool {
-        let header = self.header_mut();
-        if len > usize::from(header.data_len) {
+        let data_len = self.data_len();
+        if len > usize::from(data_len) {
             return false;
         }
-        header.data_len -= len as u16;
-        header.pkt_len -= len as u32;
+        self.set_span(self.data_off(), data_len - len as u16);
         true
     }
 
     #[inline]
     fn headroom(&self) -> usize {
-        usize::from(self.header().data_off)
+        usize::from(self.data_off())
     }
 
     #[inline]
     fn tailroom(&self) -> usize {
-        let header = self.header();
-        usize::from(header.buf_len)
-            .saturating_sub(usize::from(header.data_off) + usize::from(header.data_len))
+        usize::from(self.header().buf_len)
+            .saturating_sub(usize::from(self.data_off()) + usize::from(self.data_len()))
     }
 
     #[inline]

@@ -106,9 +106,25 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
         is_discovery || !map.covers_v6(&header.source(), &header.destination(), header.next_header())
     }
 
-    /// An IPv4 packet whose port and link-layer header are known.
-    #[inline]
+    /// An IPv4 packet whose port and link-layer header are known. What most packets are leaves at once.
+    #[inline(always)]
     fn leave_by(&mut self, passenger: Passenger<F>, exit: &Exit, outcome: &mut Outcome<F>) {
+        let bytes = passenger.frame.bytes();
+        let Some(header) = Ipv4::parse(bytes) else {
+            return self.shared.drop_one(Drop::Truncated);
+        };
+        let is_plain = header.protocol() != protocol::GRE && !exit.has_crypto_map;
+        if is_plain && bytes.len() <= exit.mtu_bytes {
+            self.count_forwarded(passenger.origin);
+            self.send(passenger.frame, exit, outcome);
+        } else {
+            self.leave_with_care(passenger, exit, outcome);
+        }
+    }
+
+    /// GRE, packets that a crypto map judges, and packets that are too large.
+    #[inline(never)]
+    fn leave_with_care(&mut self, passenger: Passenger<F>, exit: &Exit, outcome: &mut Outcome<F>) {
         let Some(header) = Ipv4::parse(passenger.frame.bytes()) else {
             return self.shared.drop_one(Drop::Truncated);
         };

@@ -9,7 +9,11 @@ use crate::plan::Exit;
 pub(crate) const LIST_CAPACITY: usize = esp::MAX_BATCH;
 
 /// Where a passenger comes from.
+///
+/// As wide as the rest of a [`Passenger`]'s fields: padding behind a single byte would be copied in overlapping pieces
+/// with each move, and each read of what was just written in pieces waits for the store buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
 pub(crate) enum Origin {
     /// From a wire, its Ethernet header still in front of it.
     Wire,
@@ -28,6 +32,8 @@ pub(crate) struct Passenger<F> {
     pub(crate) from: Twin,
     pub(crate) origin: Origin,
 }
+
+const _: () = assert!(size_of::<Passenger<u64>>() == 24, "a passenger has no padding");
 
 /// An ESP packet with the SPI of one of our SAs: the frame begins at the Ethernet header and ends where IP does.
 pub(crate) struct Candidate<F> {
