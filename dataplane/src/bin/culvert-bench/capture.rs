@@ -4,8 +4,10 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-/// `net_pcap` gives its first port this address.
-pub(crate) const GENERATOR_MAC: [u8; 6] = [0x02, b'p', b'c', b'a', b'p', 0x00];
+/// The address that `net_pcap` gives to the `index`-th of its ports.
+pub(crate) fn generator_mac(index: u8) -> [u8; 6] {
+    [0x02, b'p', b'c', b'a', b'p', index]
+}
 
 /// Packets in a capture: enough to shuffle tunnels, few enough to stay in the cache as a real receive ring would.
 const PACKETS: u32 = 1024;
@@ -15,8 +17,9 @@ pub(crate) fn passenger_prefix(index: u32) -> [u8; 4] {
     [10, (index >> 8) as u8, index as u8, 0]
 }
 
-/// Writes UDP packets of `size` bytes of IP, round robin over `tunnels` in a shuffled order.
-pub(crate) fn write(path: &Path, size: u16, tunnels: u32) -> io::Result<()> {
+/// Writes UDP packets of `size` bytes of IP to the link-layer address `mac`, round robin over `tunnels` in a shuffled
+/// order.
+pub(crate) fn write(path: &Path, mac: [u8; 6], size: u16, tunnels: u32) -> io::Result<()> {
     let mut file = BufWriter::new(File::create(path)?);
     // Magic, version 2.4, time zone, accuracy, snap length, link type Ethernet: native byte order.
     for word in [0xa1b2_c3d4_u32, 0x0004_0002, 0, 0, 65535, 1] {
@@ -28,7 +31,7 @@ pub(crate) fn write(path: &Path, size: u16, tunnels: u32) -> io::Result<()> {
         for word in [0, 0, length, length] {
             file.write_all(&word.to_ne_bytes())?;
         }
-        file.write_all(&packet(size, shuffled(number, count) % tunnels, number))?;
+        file.write_all(&packet(mac, size, shuffled(number, count) % tunnels, number))?;
     }
     file.flush()
 }
@@ -40,9 +43,9 @@ fn shuffled(number: u32, count: u32) -> u32 {
 }
 
 /// Ethernet, IPv4, UDP.
-fn packet(size: u16, tunnel: u32, number: u32) -> Vec<u8> {
+fn packet(mac: [u8; 6], size: u16, tunnel: u32, number: u32) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(14 + usize::from(size));
-    bytes.extend(GENERATOR_MAC);
+    bytes.extend(mac);
     bytes.extend([0x02, 0, 0, 0, 0, 0xfe]);
     bytes.extend([0x08, 0x00]);
     let mut header = [0u8; 20];

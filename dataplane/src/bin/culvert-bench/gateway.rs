@@ -28,13 +28,13 @@ pub(crate) struct BenchPort {
 }
 
 impl Gateway {
-    /// With empty tables.
-    pub(crate) fn new(eal: &Eal, engine: Engine, role: Role) -> anyhow::Result<Self> {
+    /// With empty tables. `name` is unique in the process.
+    pub(crate) fn new(eal: &Eal, engine: Engine, role: Role, name: &str) -> anyhow::Result<Self> {
         let region = Region::anonymous(Capacities { routes: 8192, ..Capacities::default() })?.leak();
         let (host_link, worker_link) = link(Wake::new()?);
         let tables = HostTables::new(region, engine, host_link)?;
         let shared = Shared::new(region, 0).context("the region has a worker")?;
-        let routes = Fib::new(eal, &format!("{role:?}"), FibCapacity { v4_routes: 8192, v6_routes: 256 })?;
+        let routes = Fib::new(eal, name, FibCapacity { v4_routes: 8192, v6_routes: 256 })?;
         let worker = Worker::new(engine, shared, routes, worker_link);
         let records = Records::new(region.writer()?, role);
         Ok(Self { region, records, tables, worker })

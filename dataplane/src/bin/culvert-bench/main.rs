@@ -2,6 +2,7 @@
 //!
 //! `encrypt`: net_pcap (infinite) -> worker -> net_null.
 //! `loop`: net_pcap -> encrypting worker -> net_ring -> decrypting worker, with anti-replay -> net_null.
+//! `both`: these two in turns of about a millisecond, so that what disturbs one disturbs the other.
 //!
 //! `footprint`: memory and CPU time of an idle data plane process.
 //!
@@ -33,6 +34,8 @@ enum Command {
     Encrypt(Measurement),
     /// Measure encryption and decryption, one after the other on one core.
     Loop(Measurement),
+    /// Measure both in turns, and from their difference decryption.
+    Both(Measurement),
     /// Start the data plane process beside this program with this many tunnels, and tell what it costs when idle.
     Footprint(Tunnels),
     /// Write the capture that the generator replays, for the same generator elsewhere.
@@ -107,9 +110,12 @@ fn main() -> ExitCode {
     let result = match Options::parse().command {
         Command::Encrypt(measurement) => run::encrypt(&measurement),
         Command::Loop(measurement) => run::encrypt_and_decrypt(&measurement),
+        Command::Both(measurement) => run::both(&measurement),
         Command::Footprint(tunnels) => footprint::measure(&tunnels),
         Command::Capture { size, tunnels, path } => {
-            capture::write(&path, size, tunnels).map_err(anyhow::Error::from).map(|()| String::new())
+            capture::write(&path, capture::generator_mac(0), size, tunnels)
+                .map_err(anyhow::Error::from)
+                .map(|()| String::new())
         }
     };
     match result {
