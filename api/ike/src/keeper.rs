@@ -254,12 +254,7 @@ impl Engine {
             if needless {
                 self.with_sa(now, other, |sa, _| sa.stage = Closed::now(now, None));
             } else if self.begins_anew(id, other) {
-                self.with_sa(now, id, |sa, _| {
-                    if let Some((_, established)) = sa.established_mut() {
-                        established.take_over_at = Some(after(now, TAKE_OVER));
-                    }
-                });
-                self.queue(now, other, Job::Probe);
+                self.succeed(now, id, other);
             } else {
                 self.check_duplicate(now, id, other);
             }
@@ -273,6 +268,32 @@ impl Engine {
         let up_since = self.sas.get(&other).and_then(IkeSa::established).filter(|found| found.is_active());
         let began = self.sas.get(&id).filter(|sa| !sa.ends.initiator).map(|sa| sa.created_at);
         matches!((up_since, began), (Some(up), Some(began)) if up.established_at < began)
+    }
+
+    /// `id` follows `other`, which is asked whether it lives, and forgotten when it has not said so for a while.
+    fn succeed(&mut self, now: Instant, id: IkeSaId, other: IkeSaId) {
+        let Some(since) = self.sas.get(&id).and_then(IkeSa::established).map(|found| found.established_at)
+        else {
+            return;
+        };
+        let check_at = after(since, DUPLICATE_CHECK);
+        if now < check_at {
+            self.with_sa(now, id, |sa, _| {
+                if let Some((_, established)) = sa.established_mut() {
+                    established.take_over_at = Some(after(now, TAKE_OVER));
+                    established.duplicate_check_at = Some(check_at);
+                }
+            });
+            self.queue(now, other, Job::Probe);
+        } else if self
+            .sas
+            .get(&other)
+            .and_then(IkeSa::established)
+            .is_some_and(|found| !found.heard_since(since))
+        {
+            self.core.count("forgotten_by_silence");
+            self.forget(now, other);
+        }
     }
 
     /// Both ends made an IKE SA at once: the one made with the lowest of all nonces goes, by the hand of its creator,
@@ -323,14 +344,19 @@ impl Engine {
                     .is_some_and(|established| established.established_at < created_at);
             if older {
                 self.core.count("forgotten_by_initial_contact");
-                self.with_sa(now, id, |sa, core| {
-                    let stage = std::mem::replace(&mut sa.stage, Closed::now(now, None));
-                    if let Stage::Established(established) = stage {
-                        sa.stage = established.close(&sa.ends, core, now, Some(Cause::DeletedByPeer));
-                    }
-                });
+                self.forget(now, id);
             }
         }
+    }
+
+    /// Closes an IKE SA that the peer no longer has, without a word to it.
+    fn forget(&mut self, now: Instant, id: IkeSaId) {
+        self.with_sa(now, id, |sa, core| {
+            let stage = std::mem::replace(&mut sa.stage, Closed::now(now, None));
+            if let Stage::Established(established) = stage {
+                sa.stage = established.close(&sa.ends, core, now, Some(Cause::DeletedByPeer));
+            }
+        });
     }
 
     pub(crate) fn move_children(&mut self, now: Instant, from: IkeSaId, to: IkeSaId) {

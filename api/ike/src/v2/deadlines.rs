@@ -68,6 +68,11 @@ impl Established {
         Stage::Established(self)
     }
 
+    /// Whether the peer said anything authentic on this SA after that moment.
+    pub(crate) fn heard_since(&self, moment: Instant) -> bool {
+        self.heard_at > moment
+    }
+
     /// Asks for a sign of life only when nothing is asked already (section 2.4).
     fn probe_due(&self) -> Option<Instant> {
         let dpd = self.config.dpd?;
