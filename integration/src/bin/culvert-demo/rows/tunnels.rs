@@ -119,7 +119,11 @@ pub(crate) fn tear_down(scene: &Scene, screen: &Screen, table: &mut Table) -> Re
         let during = traffic.finish()?;
         scene.tunnel_to_beta_again()?;
         scene.alpha.tunnel_up("to-beta", PATIENCE)?;
-        reachable(host, &BETA.host()[0], PATIENCE)?;
+        // OSPF withdraws what it knew of the deleted tunnel, then learns anew.
+        wait::until("ten pings in a row", PATIENCE, || match ping(host, &BETA.host()[0], 10)? {
+            pings if pings.all_answered() => Ok(()),
+            pings => bail!("{pings:?}"),
+        })?;
         let again = ping(host, &BETA.host()[0], 20)?;
         let text = format!(
             "{} of {} without it, {} of {} after",
