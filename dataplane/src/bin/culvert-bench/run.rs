@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use dataplane::memory;
-use dataplane::pools::Pools;
 use dpdk::{Eal, EalOptions, Pool, Port, RxQueue, Started, TxQueue};
 use forward::Engine;
 
@@ -15,6 +14,9 @@ use crate::records::{BLACK, RED, Role};
 
 /// Caches, branch predictors and the clock of the CPU settle in this time.
 const WARM_UP: Duration = Duration::from_millis(300);
+
+/// Packet buffers: two captures of 4,096 packets are held in them, and what is under way.
+const BUFFERS: u32 = 16383;
 
 /// Polls of each gateway in a slice: about a millisecond.
 const SLICE_POLLS: u32 = 256;
@@ -57,7 +59,7 @@ impl Setup {
             pci: false,
         };
         let eal = Eal::start("culvert-bench", &options).context("DPDK cannot start")?;
-        let pool = Pools::new(&eal)?.fitting(&eal, 0)?;
+        let pool = Pool::new(&eal, "bench", BUFFERS, 2048)?;
         let directory = tempfile::tempdir()?;
         Ok(Self { eal, engine, pool, ports: Vec::new(), directory, generators: 0, sinks: 0 })
     }
