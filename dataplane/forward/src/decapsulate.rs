@@ -1,6 +1,6 @@
 //! Out of GRE: the passenger, checked and handed to routing.
 
-use packet::header::ethernet::ethertype;
+use packet::header::ethernet::{self, ethertype};
 use packet::header::gre::Gre;
 use packet::header::ipv4::{self, Ipv4};
 use packet::header::ipv6::{self, Ipv6};
@@ -15,11 +15,13 @@ use crate::tunnel::Protection;
 use crate::work::{Origin, Passenger};
 
 impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
-    /// GRE that came in clear: only a tunnel without protection takes it.
+    /// GRE that came in clear: only a tunnel without protection takes it, and only if no crypto map asks for more.
     #[cold]
+    #[expect(clippy::too_many_arguments, reason = "the GRE header's fields, in registers")]
     pub(crate) fn decapsulate_clear(
         &mut self,
         frame: F,
+        port: u32,
         gre_at: usize,
         gre: Gre,
         slot: u32,
@@ -28,6 +30,10 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
     ) {
         match self.tables.tunnel(slot) {
             Some(tunnel) if tunnel.protection == Protection::None => {
+                let packet = frame.bytes().get(ethernet::LEN_BYTES..).unwrap_or_default();
+                if let Some(reason) = self.clear_refusal(port, ethertype::IPV4, packet) {
+                    return self.shared.drop_at_tunnel(reason, slot);
+                }
                 self.decapsulate(frame, gre_at, 0, gre, slot, tos, outcome);
             }
             Some(_) => self.shared.drop_at_tunnel(Drop::GreInClear, slot),

@@ -101,9 +101,8 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
     fn may_leave_v6(&self, port: u32, packet: &[u8]) -> bool {
         let Some(map) = self.tables.crypto_map(port) else { return false };
         let Some(header) = Ipv6::parse(packet) else { return false };
-        let is_discovery = header.next_header() == protocol::ICMPV6
-            && matches!(packet.get(ipv6::LEN_BYTES), Some(133..=137));
-        is_discovery || !map.covers_v6(&header.source(), &header.destination(), header.next_header())
+        is_neighbour_discovery(header, packet)
+            || !map.covers_v6(&header.source(), &header.destination(), header.next_header())
     }
 
     /// An IPv4 packet whose port and link-layer header are known. What most packets are leaves at once.
@@ -224,8 +223,13 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
     }
 }
 
+/// Neighbour discovery (RFC 4861): without it nothing on the link can be reached, so no rule is asked about it.
+pub(crate) fn is_neighbour_discovery(header: Ipv6<'_>, packet: &[u8]) -> bool {
+    header.next_header() == protocol::ICMPV6 && matches!(packet.get(ipv6::LEN_BYTES), Some(133..=137))
+}
+
 /// What rules see of a packet. A fragment other than the first has no ports.
-fn five_tuple(header: Ipv4<'_>, packet: &[u8]) -> FiveTuple {
+pub(crate) fn five_tuple(header: Ipv4<'_>, packet: &[u8]) -> FiveTuple {
     let has_ports = matches!(header.protocol(), protocol::TCP | protocol::UDP)
         && header.fragment_word() & ipv4::OFFSET_MASK == 0;
     let segment = packet.get(header.len_bytes()..).unwrap_or_default();

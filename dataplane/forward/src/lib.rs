@@ -29,6 +29,7 @@ mod decapsulate;
 mod encapsulate;
 mod flat_map;
 mod fragment;
+mod guard;
 mod icmp;
 mod leave;
 mod next_hop;

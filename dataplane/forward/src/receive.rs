@@ -52,7 +52,7 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
         if link.destination() != mac {
             // Groups are the host's: ARP, neighbour discovery, hellos of routing protocols.
             return if link.is_group() {
-                self.punt_frame(frame, Twin::tap(port), outcome);
+                self.receive_group(frame, port, outcome);
             } else {
                 self.shared.drop_one(Drop::NotForUs);
             };
@@ -61,6 +61,17 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
             ethertype::IPV4 => self.receive_v4(frame, port, outcome),
             ethertype::IPV6 => self.receive_v6(frame, port, outcome),
             _ => self.punt_frame(frame, Twin::tap(port), outcome),
+        }
+    }
+
+    fn receive_group(&mut self, frame: F, port: u32, outcome: &mut Outcome<F>) {
+        let refusal = frame
+            .bytes()
+            .split_at_checked(ethernet::LEN_BYTES)
+            .and_then(|(link, packet)| self.clear_refusal(port, Ethernet::parse(link)?.ethertype(), packet));
+        match refusal {
+            Some(reason) => self.shared.drop_one(reason),
+            None => self.punt_frame(frame, Twin::tap(port), outcome),
         }
     }
 
@@ -111,8 +122,11 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
         outcome: &mut Outcome<F>,
     ) {
         let for_us = self.tables.route_one_v4(destination) == crate::Adjacency::Local;
+        let packet = frame.bytes().get(ethernet::LEN_BYTES..).unwrap_or_default();
         if for_us && matches!(protocol, protocol::ESP | protocol::GRE) {
             self.shared.drop_one(Drop::IpOptions);
+        } else if let Some(reason) = self.clear_refusal(port, ethertype::IPV4, packet) {
+            self.shared.drop_one(reason);
         } else {
             self.punt_frame(frame, Twin::tap(port), outcome);
         }
@@ -128,6 +142,9 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
             return self.shared.drop_one(Drop::Martian);
         }
         let excess = packet.len() - header.total_len_bytes();
+        if let Some(reason) = self.clear_refusal(port, ethertype::IPV6, packet) {
+            return self.shared.drop_one(reason);
+        }
         if frame.trim_back(excess) && frame.trim_front(ethernet::LEN_BYTES) {
             self.push_v6(Passenger { frame, from: Twin::tap(port), origin: Origin::Wire }, outcome);
         }
@@ -141,7 +158,9 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
         let gre_at = ethernet::LEN_BYTES + ipv4::LEN_BYTES;
         match gre::Gre::parse(packet.get(ipv4::LEN_BYTES..).unwrap_or_default()) {
             Ok(gre) => match self.tables.gre.find(crate::tunnel::lookup_key(destination, source, gre.key)) {
-                Some(tunnel) => self.decapsulate_clear(frame, gre_at, gre, tunnel, tos, outcome),
+                Some(tunnel) => {
+                    self.decapsulate_clear(frame, port, gre_at, gre, tunnel, tos, outcome);
+                }
                 None => self.pass_on(frame, port, outcome),
             },
             // Whether it was for us, and what is wrong with it, is told where its route is known.
@@ -152,6 +171,10 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
     /// An IPv4 frame that no SA and no tunnel took: a packet to be routed.
     #[inline]
     pub(crate) fn pass_on(&mut self, mut frame: F, port: u32, outcome: &mut Outcome<F>) {
+        let packet = frame.bytes().get(ethernet::LEN_BYTES..).unwrap_or_default();
+        if let Some(reason) = self.clear_refusal(port, ethertype::IPV4, packet) {
+            return self.shared.drop_one(reason);
+        }
         if frame.trim_front(ethernet::LEN_BYTES) {
             self.push_v4(Passenger { frame, from: Twin::tap(port), origin: Origin::Wire }, outcome);
         }

@@ -298,3 +298,65 @@ fn a_packet_that_would_go_back_into_its_tunnel_is_dropped() {
     let frame = sealed(&mut alpha, &packet);
     refused(&mut beta, frame, Drop::Recursion);
 }
+
+#[test]
+fn what_a_crypto_map_protects_does_not_come_in_clear() {
+    let (mut alpha, mut beta) = pair(Shape { crypto_map: true, ..Shape::default() });
+    // Beta asks for protection of UDP from its port 53 to alpha's LAN, but not of that to 10.1.7.0/24.
+    let to_alpha = |sequence, policy, third: u8, len: u8| {
+        let mut record = rule(20, sequence, policy, 17);
+        record.selector.family = 4;
+        (record.selector.source, record.selector.source_prefix_len) = (v4([10, 2, 0, 0]), 16);
+        (record.selector.destination, record.selector.destination_prefix_len) = (v4([10, 1, third, 0]), len);
+        record.selector.source_ports = [53, 53];
+        record
+    };
+    let gre = rule(10, 10, Some(0), 47);
+    beta.crypto_map(&[gre, to_alpha(10, None, 7, 24), to_alpha(20, Some(0), 0, 16)]);
+    let from = |third: u8, port: u16| {
+        frame_v4(BLACK, &packet_v4([10, 1, third, 2], [10, 2, 0, 2], 17, &udp_segment(9, port, &[0; 8])))
+    };
+    refused(&mut beta, from(0, 53), Drop::UnprotectedInbound);
+    // Other ports, and what a `deny` exempts, may be in clear; what the rules can't tell may not.
+    assert_eq!(beta.wire(BLACK, &[from(0, 54)]).one(RED)[..6], HOST_MAC);
+    assert_eq!(beta.wire(BLACK, &[from(7, 53)]).one(RED)[..6], HOST_MAC);
+    let later = change_v4([10, 1, 0, 2], [10, 2, 0, 2], 17, &[0; 64], |header| header.fragment_word = 100);
+    refused(&mut beta, frame_v4(BLACK, &later), Drop::Fragment);
+    // What came out of an SA is asked no more.
+    let frame =
+        sealed(&mut alpha, &packet_v4([10, 1, 0, 2], [10, 2, 0, 2], 17, &udp_segment(9, 53, &[0; 8])));
+    assert_eq!(beta.wire(BLACK, &[frame]).one(RED)[..6], HOST_MAC);
+}
+
+#[test]
+fn a_crypto_map_for_everything_lets_in_what_makes_sas() {
+    let (mut alpha, mut beta) = pair(Shape { crypto_map: true, ..Shape::default() });
+    beta.crypto_map(&[rule(10, 10, Some(0), 0)]);
+    let frame = sealed(&mut alpha, &passenger(1, 2, 64));
+    assert_eq!(beta.wire(BLACK, &[frame]).one(RED)[..6], HOST_MAC);
+    let arp = ethernet([0xff; 6], 0x0806, &[0; 28]);
+    let solicitation =
+        ethernet(port_mac(BLACK), 0x86dd, &packet_v6(host_v6(1, 1), host_v6(2, 1), 58, &[135, 0, 0, 0]));
+    let mut admitted = vec![arp, solicitation];
+    for (port, payload) in [(500, &[1; 28][..]), (4500, &[0, 0, 0, 0, 1]), (4500, &[0xff])] {
+        admitted.push(frame_v4(BLACK, &packet_v4(ALPHA, BETA, 17, &udp_segment(port, port, payload))));
+    }
+    for frame in admitted {
+        assert_eq!(beta.wire(BLACK, std::slice::from_ref(&frame)).one_punt(Twin::tap(BLACK)), frame);
+    }
+    let esp = packet_v4(ALPHA, BETA, 50, &[9; 60]);
+    refused(&mut beta, frame_v4(BLACK, &esp), Drop::UnknownSpi);
+    // Key exchange for another machine is a packet like any other.
+    let passing = packet_v4(ALPHA, [10, 2, 0, 2], 17, &udp_segment(500, 500, &[1; 28]));
+    let ping = packet_v4(ALPHA, BETA, 1, &[8, 0, 0, 0]);
+    let hello = ethernet([1, 0, 0x5e, 0, 0, 5], 0x0800, &packet_v4(ALPHA, [224, 0, 0, 5], 89, &[0; 44]));
+    let v6 = ethernet(port_mac(BLACK), 0x86dd, &packet_v6(host_v6(1, 1), host_v6(2, 2), 17, &[0; 8]));
+    for frame in [frame_v4(BLACK, &passing), frame_v4(BLACK, &ping), hello, v6] {
+        refused(&mut beta, frame, Drop::UnprotectedInbound);
+    }
+    // GRE for a tunnel that the operator left in clear is told by the tunnel, too.
+    beta.tunnel(0, |t| (t.local, t.remote, t.protection) = (v4(BETA), v4(ALPHA), protection::NONE));
+    let clear = packet_v4(ALPHA, BETA, 47, &gre_packet(None, 0x800, &passenger(1, 2, 64)));
+    refused(&mut beta, frame_v4(BLACK, &clear), Drop::UnprotectedInbound);
+    assert_eq!(beta.region.tunnel_counters(0).unwrap()[0].drops.load(Relaxed), 1);
+}

@@ -44,6 +44,7 @@ named! {
         NoNeighbour = "no_neighbour": "The next hop's link-layer address is not known yet and the packet could not be handed to the host.",
         NoSa = "no_sa": "The packet must be protected and there is no outbound SA yet.",
         Unprotected = "unprotected": "A tunnel that a crypto map must protect was matched by none of its entries.",
+        UnprotectedInbound = "unprotected_inbound": "A packet came in clear by a port whose crypto map protects such packets.",
         GreInClear = "gre_in_clear": "GRE in clear for a tunnel that must be protected.",
         GreUnknownTunnel = "gre_unknown_tunnel": "GRE whose addresses and key belong to no tunnel.",
         GreBadHeader = "gre_bad_header": "GRE with reserved bits, a version other than 0, a checksum or routing.",
