@@ -4,13 +4,10 @@
 //! `loop`: net_pcap -> encrypting worker -> net_ring -> decrypting worker, with anti-replay -> net_null.
 //! `both`: these two in turns of about a millisecond, so that what disturbs one disturbs the other.
 //!
-//! `footprint`: memory and CPU time of an idle data plane process.
-//!
 //! Tables are written into an anonymous region and applied by the same code as in the data plane. One line of JSON
 //! comes out; a single dropped packet is an error.
 
 mod capture;
-mod footprint;
 mod gateway;
 mod records;
 mod run;
@@ -36,8 +33,6 @@ enum Command {
     Loop(Measurement),
     /// Measure both in turns, and from their difference decryption.
     Both(Measurement),
-    /// Start the data plane process beside this program with this many tunnels, and tell what it costs when idle.
-    Footprint(Tunnels),
     /// Write the capture that the generator replays, for the same generator elsewhere.
     Capture {
         /// Size of a packet in bytes of IP.
@@ -111,7 +106,6 @@ fn main() -> ExitCode {
         Command::Encrypt(measurement) => run::encrypt(&measurement),
         Command::Loop(measurement) => run::encrypt_and_decrypt(&measurement),
         Command::Both(measurement) => run::both(&measurement),
-        Command::Footprint(tunnels) => footprint::measure(&tunnels),
         Command::Capture { size, tunnels, path } => {
             capture::write(&path, capture::generator_mac(0), size, tunnels)
                 .map_err(anyhow::Error::from)
