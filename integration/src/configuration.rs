@@ -4,8 +4,8 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::api::Api;
+use crate::foreign::Mode;
 use crate::lab::{SITES, Site};
-use crate::strongswan::Mode;
 
 /// Interfaces, routes over the underlay and IKE policy of a gateway.
 pub fn base(api: &Api, site: Site) -> Result<()> {

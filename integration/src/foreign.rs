@@ -1,7 +1,11 @@
-//! A foreign gateway: strongSwan for IKE, the kernel for ESP and GRE, FRR for OSPF, all in a [`Peer`].
+//! A foreign gateway: a [`Daemon`] for IKE, the kernel for ESP and GRE, FRR for OSPF, all in a [`Peer`].
+
+pub mod libreswan;
+pub mod openiked;
+pub mod strongswan;
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -10,9 +14,36 @@ use crate::frr;
 use crate::lab::Site;
 use crate::namespace::Namespace;
 use crate::peer::Peer;
+use crate::process::tail;
 
-const START_CHARON: &str = include_str!("../peer/strongswan.sh");
 const START_ROUTING: &str = include_str!("../peer/routing.sh");
+
+/// An IKE daemon: what the lab types to it.
+#[derive(Debug)]
+pub struct Daemon {
+    /// Its name, as people know it.
+    pub name: &'static str,
+    /// Package that is unpacked below the guest's root, for one that cannot be installed beside the others.
+    pub package: Option<&'static str>,
+    /// IKE proposals that our gateways take as they are, in its own words.
+    pub ike: &'static str,
+    /// ESP proposals likewise.
+    pub esp: &'static str,
+    /// Name and text of the files that it reads, which the guest sees in `/peer`.
+    files: fn(&Settings) -> Vec<(&'static str, String)>,
+    /// Starts it with these files.
+    start: &'static str,
+    /// Loads changed files; SAs stay.
+    load: &'static str,
+    /// Begins a negotiation; may return before its end.
+    begin: &'static str,
+    /// Ends all SAs, telling the far side.
+    end: &'static str,
+    /// Shows the SAs.
+    sas: &'static str,
+    /// Name of its log in `/peer`.
+    log: &'static str,
+}
 
 /// ESP mode of the child SA, as `swanctl.conf` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +67,8 @@ impl Mode {
 /// What a foreign gateway is told. Its black card is `eth0`, its red one `eth1`.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Who speaks IKE there.
+    pub daemon: &'static Daemon,
     /// Where it stands.
     pub own: Site,
     /// The far gateway.
@@ -46,29 +79,35 @@ pub struct Settings {
     pub mtu_bytes: u32,
     /// Pre-shared key.
     pub secret: String,
-    /// IKE proposals in strongSwan's words.
+    /// IKE proposals in the daemon's words.
     pub ike: &'static str,
-    /// ESP proposals in strongSwan's words.
+    /// ESP proposals in the daemon's words.
     pub esp: &'static str,
     /// ESP mode.
     pub mode: Mode,
-    /// More lines for the child in `swanctl.conf`.
+    /// More lines for the child in `swanctl.conf`, for the connection in `ipsec.conf` and `iked.conf`.
     pub child: &'static str,
     /// More lines for the section `charon` of `strongswan.conf`.
     pub charon: &'static str,
 }
 
 impl Settings {
-    /// A gateway at `own` towards `far`: AES-128-GCM in transport mode, MTU 1400, no GRE key.
+    /// A gateway with strongSwan at `own` towards `far`: AES-128-GCM in transport mode, MTU 1400, no GRE key.
     pub fn new(own: Site, far: Site, secret: &str) -> Self {
+        Self::speaking(&strongswan::DAEMON, own, far, secret)
+    }
+
+    /// As [`Self::new`], with another daemon.
+    pub fn speaking(daemon: &'static Daemon, own: Site, far: Site, secret: &str) -> Self {
         Self {
+            daemon,
             own,
             far,
             key: None,
             mtu_bytes: 1400,
             secret: secret.to_owned(),
-            ike: "aes256gcm16-prfsha256-x25519,aes128gcm16-prfsha256-ecp256",
-            esp: "aes128gcm16-esn-noesn",
+            ike: daemon.ike,
+            esp: daemon.esp,
             mode: Mode::Transport,
             child: "",
             charon: "",
@@ -78,23 +117,25 @@ impl Settings {
 
 /// A foreign gateway that is up.
 #[derive(Debug)]
-pub struct StrongSwan {
+pub struct ForeignGateway {
     peer: Peer,
     settings: Settings,
 }
 
-impl StrongSwan {
+impl ForeignGateway {
     /// Boots it on two cables whose ends are in `namespace`; [`Self::configure`] must follow.
     pub fn boot(namespace: &Namespace, cards: &[&str], dir: &Path, settings: Settings) -> Result<Self> {
-        Ok(Self { peer: Peer::boot(namespace, cards, dir)?, settings })
+        Ok(Self { peer: Peer::boot(namespace, cards, dir, settings.daemon.package)?, settings })
     }
 
     /// Gives it its addresses and starts all its daemons.
     pub fn configure(&self) -> Result<()> {
         self.addresses().context("the addresses of the foreign gateway")?;
-        fs::write(self.peer.share().join("charon-extra.conf"), self.settings.charon)?;
-        self.write_connections()?;
-        self.peer.run(START_CHARON).context("strongSwan on the foreign gateway")?;
+        self.write_files()?;
+        let daemon = self.settings.daemon;
+        self.peer.run(daemon.start).with_context(|| {
+            format!("{} on the foreign gateway; its log:\n{}", daemon.name, tail(&self.log_file()))
+        })?;
         self.tunnel().context("the GRE tunnel of the foreign gateway")?;
         let routing = frr::ospf(&self.settings.own.black().to_string(), &[&self.tunnel_name()], &["eth1"]);
         fs::write(self.peer.share().join("frr.conf"), routing)?;
@@ -110,8 +151,23 @@ impl StrongSwan {
     /// Changes what it is told and loads its IPsec configuration again. Running SAs stay as they are.
     pub fn reload(&mut self, change: impl FnOnce(&mut Settings)) -> Result<()> {
         change(&mut self.settings);
-        self.write_connections()?;
-        self.run("cp /peer/swanctl.conf /etc/swanctl/swanctl.conf && swanctl --load-all --noprompt").map(drop)
+        self.write_files()?;
+        self.run(self.settings.daemon.load).map(drop)
+    }
+
+    /// Has the daemon begin to negotiate; what comes of it is to be waited for.
+    pub fn begin(&self) -> Result<()> {
+        self.run(self.settings.daemon.begin).map(drop)
+    }
+
+    /// Has the daemon end all its SAs.
+    pub fn end(&self) -> Result<()> {
+        self.run(self.settings.daemon.end).map(drop)
+    }
+
+    /// The SAs as the daemon shows them.
+    pub fn sas(&self) -> Result<String> {
+        self.run(self.settings.daemon.sas)
     }
 
     /// Waits until charon can verify cookies: 5.9.8 takes each for expired in the first seconds of a machine, when the
@@ -120,9 +176,13 @@ impl StrongSwan {
         self.run("while [ $(cut -d. -f1 /proc/uptime) -lt 25 ]; do sleep 0.5; done").map(drop)
     }
 
-    /// charon's log.
+    /// The daemon's log.
     pub fn log(&self) -> Result<String> {
-        Ok(String::from_utf8_lossy(&fs::read(self.peer.share().join("charon.log"))?).into_owned())
+        Ok(String::from_utf8_lossy(&fs::read(self.log_file())?).into_owned())
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.peer.share().join(self.settings.daemon.log)
     }
 
     /// The kernel's error counter of that name in `/proc/net/xfrm_stat`.
@@ -149,13 +209,13 @@ impl StrongSwan {
         .map(drop)
     }
 
-    /// The tunnel can't leak: what no SA takes is blocked by a policy behind strongSwan's.
+    /// The tunnel can't leak: what no SA takes is blocked by a policy behind the daemon's.
     fn tunnel(&self) -> Result<()> {
         let (own, far) = (self.settings.own.black(), self.settings.far.black());
         let key = self.settings.key.map(|key| format!("key {key}")).unwrap_or_default();
         self.run(&format!(
             "set -e
-             # Other selectors than strongSwan's: the kernel would let its policies replace these.
+             # Other selectors than the daemon's: the kernel would let its policies replace these.
              ip xfrm policy add src 0.0.0.0/0 dst 0.0.0.0/0 proto gre dir out action block priority 4000000
              ip xfrm policy add src 0.0.0.0/0 dst 0.0.0.0/0 proto gre dir in action block priority 4000000
              ip tunnel add {name} mode gre local {own} remote {far} ttl 64 {key}
@@ -174,32 +234,10 @@ impl StrongSwan {
         format!("to-{}", self.settings.far.name)
     }
 
-    fn write_connections(&self) -> Result<()> {
-        let Settings { secret, ike, esp, child, .. } = &self.settings;
-        let (own, far) = (self.settings.own.black(), self.settings.far.black());
-        let mode = self.settings.mode.word();
-        let text = format!(
-            "connections {{ far {{
-               version = 2
-               local_addrs = {own}
-               remote_addrs = {far}
-               proposals = {ike}
-               dpd_delay = 30s
-               local {{ auth = psk
-                 id = {own} }}
-               remote {{ auth = psk
-                 id = {far} }}
-               children {{ gre {{
-                 mode = {mode}
-                 local_ts = {own}/32[gre]
-                 remote_ts = {far}/32[gre]
-                 esp_proposals = {esp}
-                 replay_window = 1024
-                 {child}
-               }} }}
-             }} }}
-             secrets {{ ike-far {{ secret = \"{secret}\" }} }}\n"
-        );
-        fs::write(self.peer.share().join("swanctl.conf"), text).context("cannot write swanctl.conf")
+    fn write_files(&self) -> Result<()> {
+        for (name, text) in (self.settings.daemon.files)(&self.settings) {
+            fs::write(self.peer.share().join(name), text).with_context(|| format!("cannot write {name}"))?;
+        }
+        Ok(())
     }
 }

@@ -13,11 +13,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::configuration;
+use crate::foreign::{ForeignGateway, Settings};
 use crate::gateway::{Gateway, Options};
 use crate::leftovers::{Files, boot_dir, run_dir};
 use crate::namespace::Namespace;
 use crate::sniffer::Sniffer;
-use crate::strongswan::{Settings, StrongSwan};
 use crate::veth::{self, End, Use};
 
 /// A place in the lab: its name and its addresses.
@@ -87,7 +87,7 @@ impl Site {
 #[derive(Debug)]
 pub struct Foreign {
     /// The gateway.
-    pub gateway: StrongSwan,
+    pub gateway: ForeignGateway,
     /// Its cards; nothing else lives here.
     pub namespace: Namespace,
 }
@@ -169,7 +169,7 @@ impl Lab {
         let site = settings.own;
         let namespace = self.site_used(site, Use::Card)?;
         let gateway =
-            StrongSwan::boot(&namespace, &["eth-black", "eth-red"], &boot_dir(site.name)?, settings)?;
+            ForeignGateway::boot(&namespace, &["eth-black", "eth-red"], &boot_dir(site.name)?, settings)?;
         Ok(Foreign { gateway, namespace })
     }
 
@@ -193,6 +193,25 @@ impl Lab {
             "/usr/bin/python3 {script} {case} {} {target} {} {source}",
             to.name, posing_as.name
         ))
+    }
+
+    /// Takes what a site's gateway sends to begin an IKE SA of its own from the wire, or lets it pass again: whoever has
+    /// to begin then is the other.
+    pub fn may_begin(&self, site: Site, may: bool) -> Result<()> {
+        if may {
+            return self.underlay.run("nft flush chain inet silent begin").map(drop);
+        }
+        self.underlay.run(
+            "nft add chain inet silent begin { type filter hook prerouting priority 0; policy accept; }",
+        )?;
+        // After UDP's 8 bytes and both SPIs: exchange IKE_SA_INIT, flags initiator and no response.
+        let request = "@th,208,16 0x2208";
+        self.underlay
+            .run(&format!(
+                "nft add rule inet silent begin ip saddr {} udp dport 500 {request} drop",
+                site.black()
+            ))
+            .map(drop)
     }
 
     /// Starts the witness on all black cables.

@@ -7,9 +7,9 @@ use serde_json::json;
 
 use crate::checks::{Pinging, reachable};
 use crate::configuration::{crypto_mapped_tunnel, protected_tunnel, static_routes};
+use crate::foreign::{Mode, Settings};
 use crate::gateway::{Gateway, Options};
 use crate::lab::{ALPHA, BETA, Foreign, GAMMA, Lab, Site};
-use crate::strongswan::{Mode, Settings};
 
 /// Pre-shared key of the tests.
 pub const KEY: &str = "lab-secret";

@@ -20,6 +20,8 @@ use crate::process::Process;
 
 const KERNEL: &str = "/usr/bin/linux.uml";
 const MODULES: &str = "/usr/lib/uml/modules";
+/// Where `deploy/packages` unpacks what can't be installed beside the rest.
+const LAYERS: &str = "/var/cache/culvert/peers";
 const BOOT: &str = include_str!("../peer/boot.sh");
 const AGENT: &str = include_str!("../peer/agent.sh");
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
@@ -42,14 +44,27 @@ struct Line {
 impl Peer {
     /// Starts a guest whose `eth0`, `eth1`, ... are the interfaces named, of `namespace`. `dir` must be empty.
     ///
+    /// A `package` is one that `deploy/packages install peers` has unpacked, to lie over the machine's root.
     /// Returns while it boots, which takes some seconds; the first [`Self::run`] waits for it.
-    pub fn boot(namespace: &Namespace, interfaces: &[&str], dir: &Path) -> Result<Self> {
+    pub fn boot(
+        namespace: &Namespace,
+        interfaces: &[&str],
+        dir: &Path,
+        package: Option<&str>,
+    ) -> Result<Self> {
         if !Path::new(KERNEL).exists() {
             bail!("no {KERNEL}: the package user-mode-linux is missing");
         }
         let share = dir.join("share");
         fs::create_dir_all(&share).with_context(|| format!("cannot make {share:?}"))?;
-        let boot = BOOT.replace("@SHARE@", &share.to_string_lossy()).replace("@MODULES@", MODULES);
+        let layer = package.map(|package| Path::new(LAYERS).join(package)).unwrap_or_default();
+        if package.is_some() && !layer.join(".whole").exists() {
+            bail!("no {}: run deploy/packages install peers", layer.display());
+        }
+        let boot = BOOT
+            .replace("@SHARE@", &share.to_string_lossy())
+            .replace("@MODULES@", MODULES)
+            .replace("@LAYER@", &layer.to_string_lossy());
         let boot_file = share.join("boot.sh");
         fs::write(&boot_file, boot)?;
         fs::set_permissions(&boot_file, fs::Permissions::from_mode(0o755))?;

@@ -2,9 +2,9 @@
 
 use anyhow::{Result, bail};
 use integration::checks::ping;
+use integration::foreign::{Mode, Settings};
 use integration::lab::{ALPHA, GAMMA};
 use integration::pair::{KEY, Mapped, PATIENCE};
-use integration::strongswan::{Mode, Settings};
 use integration::wait;
 
 fn meets(mode: Mode) -> Result<()> {

@@ -1,10 +1,10 @@
 //! `kill -9` of either process while traffic runs.
 
 use anyhow::{Result, bail};
+use integration::foreign::Mode;
 use integration::lab::{ALPHA, BETA, GAMMA};
 use integration::pair::{Mapped, PATIENCE, Pair};
 use integration::pcap::exchange;
-use integration::strongswan::Mode;
 use integration::{sa, wait};
 use std::time::SystemTime;
 

@@ -1,9 +1,9 @@
 //! What strongSwan may ask of an initiator before it goes on.
 
 use anyhow::Result;
+use integration::foreign::Settings;
 use integration::lab::{ALPHA, GAMMA};
 use integration::pair::{KEY, Mapped, PATIENCE, profile_towards_gamma};
-use integration::strongswan::Settings;
 use serde_json::json;
 
 fn policy(groups: &[u16]) -> serde_json::Value {

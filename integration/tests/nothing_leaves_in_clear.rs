@@ -3,11 +3,11 @@
 use anyhow::{Result, ensure};
 use integration::checks::ping;
 use integration::configuration::{pre_shared_key, protected_tunnel, static_routes};
+use integration::foreign::{Mode, Settings};
 use integration::gateway::Options;
 use integration::lab::{ALPHA, BETA, GAMMA, Lab};
 use integration::pair::{KEY, Mapped, PATIENCE, Pair};
 use integration::sniffer::Sniffer;
-use integration::strongswan::{Mode, Settings};
 use integration::wait;
 
 fn only_protected(sniffer: Sniffer, lab: &Lab) -> Result<()> {

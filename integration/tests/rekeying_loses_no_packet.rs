@@ -2,10 +2,10 @@
 
 use anyhow::{Result, bail};
 use integration::configuration::profile;
+use integration::foreign::Mode;
 use integration::gateway::Gateway;
 use integration::lab::{ALPHA, BETA, GAMMA, Site};
 use integration::pair::{Mapped, PATIENCE, Pair};
-use integration::strongswan::Mode;
 use integration::{checks, sa, wait};
 use serde_json::json;
 use std::collections::BTreeSet;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use integration::checks::{ping, reachable};
+use integration::foreign::Settings;
 use integration::lab::{BETA, GAMMA, Lab};
-use integration::strongswan::Settings;
 
 #[test]
 fn two_foreign_gateways_exchange_routes_and_pings_over_gre_in_esp() -> Result<()> {

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use integration::configuration::{crypto_mapped_tunnel, protected_tunnel};
+use integration::foreign::{Mode, Settings};
 use integration::frr::{self, Frr};
 use integration::gateway::{Gateway, Options};
 use integration::lab::{ALPHA, BETA, Foreign, GAMMA, Lab, Site};
 use integration::sniffer::Sniffer;
-use integration::strongswan::{Mode, Settings};
 
 use crate::screen::Screen;
 

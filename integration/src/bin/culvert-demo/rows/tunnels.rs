@@ -5,10 +5,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use integration::checks::{Pinging, ping, reachable};
 use integration::configuration::{profile, transform_set_for_map};
+use integration::foreign::Mode;
 use integration::gateway::Gateway;
 use integration::lab::{ALPHA, BETA, GAMMA, Site};
 use integration::sa::{self, Sa};
-use integration::strongswan::Mode;
 use integration::wait;
 use serde_json::json;
 

@@ -1,0 +1,53 @@
+//! `INTEROP.md` is generated; what it names must exist.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use integration::interop::Row;
+
+fn rows() -> Result<Vec<Row>> {
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("INTEROP.md");
+    let text = fs::read_to_string(&document).with_context(|| format!("no {document:?}"))?;
+    let rows: Vec<Row> = text.lines().filter_map(Row::from_line).collect();
+    let lines = text.lines().filter(|line| line.starts_with("| ")).count();
+    ensure!(lines == rows.len() + 1, "{lines} lines of a table, {} rows", rows.len());
+    Ok(rows)
+}
+
+/// The sources of a test program: one file, or a directory of them.
+fn source(program: &str) -> Result<String> {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let file = tests.join(format!("{program}.rs"));
+    if file.exists() {
+        return Ok(fs::read_to_string(file)?);
+    }
+    let mut text = String::new();
+    for entry in fs::read_dir(tests.join(program)).with_context(|| format!("no test program {program}"))? {
+        text += &fs::read_to_string(entry?.path())?;
+    }
+    Ok(text)
+}
+
+#[test]
+fn each_row_names_a_test() -> Result<()> {
+    let rows = rows()?;
+    ensure!(!rows.is_empty(), "an empty table");
+    for row in rows {
+        let (program, test) = row.test.split_once("::").with_context(|| row.test.clone())?;
+        let function = format!("fn {}(", test.rsplit("::").next().unwrap_or_default());
+        ensure!(source(program)?.contains(&function), "no {function} in {program}: {}", row.line());
+    }
+    Ok(())
+}
+
+#[test]
+fn each_row_has_passed_and_stands_once() -> Result<()> {
+    let mut seen = BTreeSet::new();
+    for row in rows()? {
+        ensure!(row.result == "passed", "{}", row.line());
+        ensure!(seen.insert(row.line()), "twice: {}", row.line());
+    }
+    Ok(())
+}
