@@ -115,7 +115,9 @@ fn connection(arguments: &Arguments) -> anyhow::Result<Connection> {
         remote: arguments.text("remote")?.parse()?,
         local_identity: identity(arguments.text("local-id")?),
         remote_identity: identity(arguments.text("remote-id")?),
-        pre_shared_key: PreSharedKey(Zeroizing::new(arguments.text("psk")?.as_bytes().to_vec())),
+        authentication: Authentication::pre_shared_key(PreSharedKey(Zeroizing::new(
+            arguments.text("psk")?.as_bytes().to_vec(),
+        ))),
         proposals: vec![proposal],
         lifetime: Duration::from_secs(86_400),
         dpd: Some(Dpd { interval: Duration::from_secs(arguments.or("dpd", "30").parse()?) }),

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use crate::Authentication;
+
 /// A connection, chosen by the host; stable over reconfiguration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
@@ -42,11 +44,9 @@ pub enum Identity {
     Email(String),
     /// `ID_KEY_ID`.
     KeyId(Vec<u8>),
+    /// `ID_DER_ASN1_DN`: DER of a `Name`, compared by RFC 5280 section 7.1.
+    DistinguishedName(Vec<u8>),
 }
-
-/// A pre-shared key. Zeroized on drop, never printed, compared nowhere but through the AUTH payload.
-#[derive(Clone)]
-pub struct PreSharedKey(pub Zeroizing<Vec<u8>>);
 
 /// IKE encryption (RFC 7296 transform type 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -187,8 +187,8 @@ pub struct Connection {
     pub local_identity: Identity,
     /// The identity that the peer must prove.
     pub remote_identity: Identity,
-    /// The key shared with the peer.
-    pub pre_shared_key: PreSharedKey,
+    /// How the two prove them.
+    pub authentication: Authentication,
     /// Proposals, best first.
     pub proposals: Vec<IkeProposal>,
     /// The IKE SA is rekeyed after this long (less jitter).

@@ -107,6 +107,12 @@ impl Engine {
         self.settle(now);
     }
 
+    /// Tells the time of day, by which certificates are judged; none is good before. To be told again whenever the
+    /// clock may have been set.
+    pub fn set_wall_clock(&mut self, now: Instant, unix_secs: u64) {
+        self.core.wall_clock = Some((now, unix_secs));
+    }
+
     /// Removes a connection: its SAs are deleted and the peer is told.
     pub fn remove_connection(&mut self, now: Instant, id: ConnectionId) {
         self.end_connection(now, id);

@@ -115,7 +115,7 @@ impl Engine {
             && old.remote == new.remote
             && old.local_identity == new.local_identity
             && old.remote_identity == new.remote_identity
-            && old.pre_shared_key.0 == new.pre_shared_key.0
+            && old.authentication.is_same(&new.authentication)
             && old.proposals == new.proposals;
         for id in self.of_connection(new.id) {
             if same {

@@ -31,6 +31,8 @@
 #![forbid(unsafe_code)]
 
 mod api;
+mod authentication;
+mod cert;
 mod crypto;
 mod engine;
 mod exchange;
@@ -42,5 +44,6 @@ mod view;
 mod wire;
 
 pub use api::*;
+pub use authentication::*;
 pub use engine::Engine;
 pub use limits::Limits;

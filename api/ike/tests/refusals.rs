@@ -45,7 +45,8 @@ fn assert_no_child(sim: &Simulation) {
 fn a_wrong_key() {
     let sim = run(Limits::default(), |side, connection| {
         if side == 0 {
-            connection.pre_shared_key = PreSharedKey(Zeroizing::new(b"not this one".to_vec()));
+            connection.authentication =
+                Authentication::pre_shared_key(PreSharedKey(Zeroizing::new(b"not this one".to_vec())));
         }
     });
     assert_no_child(&sim);
@@ -272,7 +273,8 @@ fn a_changed_configuration_takes_effect_and_an_unchanged_one_does_not_disturb() 
         let now = sim.now;
         let mut connection = setup::connection(side, 1);
         connection.children[0].start = side == 0;
-        connection.pre_shared_key = PreSharedKey(Zeroizing::new(b"the next key".to_vec()));
+        connection.authentication =
+            Authentication::pre_shared_key(PreSharedKey(Zeroizing::new(b"the next key".to_vec())));
         sim.hosts[side].engine.set_connection(now, connection);
         sim.drain(side);
     }

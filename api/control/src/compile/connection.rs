@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use ike::{
-    ChildConfig, ChildId, ChildLifetime, Connection, ConnectionId, Dpd, EspEncryption, EspProposal, Group,
-    Hash, Identity, IkeEncryption, IkeProposal, Mode, PreSharedKey, TrafficSelector,
+    Authentication, ChildConfig, ChildId, ChildLifetime, Connection, ConnectionId, Dpd, EspEncryption,
+    EspProposal, Group, Hash, Identity, IkeEncryption, IkeProposal, Mode, PreSharedKey, TrafficSelector,
 };
 use model::{Desired, IsakmpPolicy, Name, SaTerms};
 use shm::records::{Selector, mode};
@@ -66,7 +66,7 @@ impl<'a> Connections<'a> {
                 remote,
                 local_identity: identity(&local_identity),
                 remote_identity: identity(&remote_identity),
-                pre_shared_key: key,
+                authentication: Authentication::pre_shared_key(key),
                 proposals: policies.iter().flat_map(|(_, policy)| ike_proposals(policy)).collect(),
                 lifetime: Duration::from_secs(u64::from(first_policy.lifetime_secs)),
                 dpd: dpd(first_policy),

@@ -192,7 +192,10 @@ fn a_missing_key_is_named_and_the_tunnel_stays_closed() {
 fn the_exact_peer_wins_over_prefixes_and_the_longer_prefix_over_the_shorter() {
     let mut desired = gateway();
     tunnel(&mut desired, "gre1", "198.51.100.2", branch());
-    let chosen = |desired: &Desired| compile(desired).connections[0].pre_shared_key.0.to_vec();
+    let chosen = |desired: &Desired| {
+        let connection = &compile(desired).connections[0];
+        connection.authentication.shared_key().expect("a key on both sides").0.to_vec()
+    };
     key(&mut desired, "all", "0.0.0.0/0");
     assert_eq!(chosen(&desired), b"a secret shared with beta");
     desired.pre_shared_keys.retain(|name, _| name.as_str() != "beta");

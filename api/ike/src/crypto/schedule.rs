@@ -104,8 +104,13 @@ pub(crate) struct SharedKeyAuth<'a> {
 impl SharedKeyAuth<'_> {
     pub(crate) fn value(&self, key: &PreSharedKey) -> Secret {
         let padded = prf(self.prf, &key.0, &[b"Key Pad for IKEv2"]);
+        prf(self.prf, &padded, &[&self.octets()])
+    }
+
+    /// InitiatorSignedOctets or ResponderSignedOctets: what a signature covers.
+    pub(crate) fn octets(&self) -> Vec<u8> {
         let identity = prf(self.prf, self.sk_p, &[self.identity]);
-        prf(self.prf, &padded, &[self.message, self.nonce, &identity])
+        [self.message, self.nonce, identity.as_slice()].concat()
     }
 
     pub(crate) fn verify(&self, key: &PreSharedKey, presented: &[u8]) -> bool {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::{
-    ChildConfig, ChildId, ChildLifetime, Connection, ConnectionId, Dpd, EspEncryption, EspProposal, Group,
-    Hash, Identity, IkeEncryption, IkeProposal, Mode, PreSharedKey, TrafficSelector,
+    Authentication, ChildConfig, ChildId, ChildLifetime, Connection, ConnectionId, Dpd, EspEncryption,
+    EspProposal, Group, Hash, Identity, IkeEncryption, IkeProposal, Mode, PreSharedKey, TrafficSelector,
 };
 
 /// Address of an end.
@@ -73,7 +73,9 @@ pub fn connection(side: usize, children: u64) -> Connection {
         remote: address(1 - side),
         local_identity: Identity::Address(address(side)),
         remote_identity: Identity::Address(address(1 - side)),
-        pre_shared_key: PreSharedKey(Zeroizing::new(b"correct horse battery staple".to_vec())),
+        authentication: Authentication::pre_shared_key(PreSharedKey(Zeroizing::new(
+            b"correct horse battery staple".to_vec(),
+        ))),
         proposals: vec![modern()],
         lifetime: Duration::from_secs(86_400),
         dpd: Some(Dpd { interval: Duration::from_secs(30) }),

@@ -9,12 +9,13 @@ use super::core::Core;
 use super::established::{Established, Held};
 use super::init::{AuthAwaited, InitSent, Keyed};
 use super::payloads::Picked;
+use super::proof;
 use super::sa::{Closed, Ends, Inbound, Stage};
 use crate::crypto::{IkeKeys, SharedKeyAuth};
 use crate::exchange::{Due, Retransmission, after};
-use crate::wire::registry::{AUTH_METHOD_SHARED_KEY, notify};
+use crate::wire::registry::notify;
 use crate::wire::{Exchange, Notify, Payload, WireError, WireIdentity, decode_payloads};
-use crate::{Cause, Classified, Connection, Phase};
+use crate::{Cause, Classified, Connection, LocalProof, Phase};
 
 /// How long a refused initiator may ask again for our lost answer.
 pub(super) const ANSWER_KEPT: Duration = Duration::from_secs(30);
@@ -40,7 +41,7 @@ pub(super) fn send_request(
     now: Instant,
     inbound: &Inbound<'_>,
 ) -> Stage {
-    let Keyed { mut keys, nonce: nonce_r } = keyed;
+    let Keyed { mut keys, nonce: nonce_r, hashes } = keyed;
     let (config, first_child, nonce_i, init_request) = init.into_parts();
     if ends.nat.is_present() {
         // Section 2.23: the initiator floats to port 4500 and stays there.
@@ -54,21 +55,30 @@ pub(super) fn send_request(
     };
     let child = ChildRequest::first(core, ends, child.clone());
     let identity = WireIdentity::from(&config.local_identity);
-    let auth = SharedKeyAuth {
+    let signed = SharedKeyAuth {
         prf: keys.suite.prf,
         sk_p: &keys.auth_initiator,
         message: &init_request,
         nonce: &nonce_r,
         identity: &identity.body(),
-    }
-    .value(&config.pre_shared_key);
+    };
+    let ours = match proof::make(&config.authentication.local, &signed, &hashes) {
+        Ok(ours) => ours,
+        Err(detail) => {
+            core.esp.remove(&child.spi_in);
+            let side = "we cannot prove our identity";
+            return Closed::now(now, Some(Cause::AuthenticationFailed { side, detail }));
+        }
+    };
     let mut payloads = vec![Payload::IdI(identity)];
+    payloads.extend(ours.certificates);
     let sole = core.connections.get(&config.id).is_none_or(|state| state.established.is_empty());
     if sole && core.limits.initial_contact {
         payloads.push(Payload::Notify(Notify::new(notify::INITIAL_CONTACT, Vec::new())));
     }
+    payloads.extend(proof::certificate_request([config.as_ref()]));
     payloads.push(Payload::IdR(WireIdentity::from(&config.remote_identity)));
-    payloads.push(Payload::Auth { method: AUTH_METHOD_SHARED_KEY, data: auth.to_vec() });
+    payloads.push(ours.auth);
     payloads.extend(child.payloads());
     let header = ends.header(Exchange::IkeAuth, false, 1);
     let Ok(bytes) = keys.sealing.seal(header, &payloads, &mut core.random) else {
@@ -106,11 +116,11 @@ impl AuthSent {
             let cause = Cause::Protocol { phase: Phase::IkeAuth, detail: "malformed payloads".to_owned() };
             return (self.give_up(ends, core, now, Some(notify::INVALID_SYNTAX), cause), Classified::Ike);
         };
-        let (Some(identity), Some((method, auth))) = (&picked.id_r, &picked.auth) else {
+        let (Some(identity), Some(_)) = (&picked.id_r, &picked.auth) else {
             let cause = match picked.error() {
                 Some(error) if error.kind == notify::AUTHENTICATION_FAILED => Cause::AuthenticationFailed {
                     side: "the peer refused us",
-                    detail: "the key or an identity does not match what the peer has".to_owned(),
+                    detail: refused_by_peer(&self.config).to_owned(),
                 },
                 Some(error) => self.child.refused(Phase::IkeAuth, error),
                 None => Cause::Protocol {
@@ -120,21 +130,21 @@ impl AuthSent {
             };
             return (self.give_up(ends, core, now, None, cause), Classified::Ike);
         };
-        let proof = SharedKeyAuth {
+        let signed = SharedKeyAuth {
             prf: self.keys.suite.prf,
             sk_p: &self.keys.auth_responder,
             message: &self.init_response,
             nonce: &self.nonce_i,
             identity: &identity.body(),
         };
-        let proven = *method == AUTH_METHOD_SHARED_KEY && proof.verify(&self.config.pre_shared_key, auth);
-        let expected = WireIdentity::from(&self.config.remote_identity);
-        if !proven || *identity != expected {
-            let detail = if *identity == expected {
-                "the key does not match".to_owned()
-            } else {
-                format!("the peer is {}, {} is expected", identity.describe(), expected.describe())
-            };
+        let judged = proof::judge(&self.config, &picked, &signed, core.unix_secs(now));
+        let expected = &self.config.remote_identity;
+        let judged = if identity.is(expected) {
+            judged
+        } else {
+            Err(format!("the peer is {}, {expected} is expected", identity.describe()))
+        };
+        if let Err(detail) = judged {
             let cause = Cause::AuthenticationFailed { side: "we refused the peer", detail };
             let stage = self.give_up(ends, core, now, Some(notify::AUTHENTICATION_FAILED), cause);
             return (stage, Classified::Ike);
@@ -243,56 +253,60 @@ impl AuthAwaited {
         keys: IkeKeys,
         picked: Picked,
     ) -> Stage {
-        let (Some(identity), Some((method, auth))) = (&picked.id_i, &picked.auth) else {
+        let (Some(identity), Some(_)) = (&picked.id_i, &picked.auth) else {
             let error = Notify::new(notify::INVALID_SYNTAX, Vec::new());
             return refuse(ends, core, now, inbound, keys, error, None);
         };
         let candidates: Vec<Arc<Connection>> =
             self.candidates.iter().filter_map(|id| core.config(*id)).collect();
         let meant = candidates.iter().find(|config| {
-            *identity == WireIdentity::from(&config.remote_identity)
-                && picked
-                    .id_r
-                    .as_ref()
-                    .is_none_or(|asked| *asked == WireIdentity::from(&config.local_identity))
+            identity.is(&config.remote_identity)
+                && picked.id_r.as_ref().is_none_or(|asked| asked.is(&config.local_identity))
         });
         // An unknown identity is checked against some key all the same: the answer takes as long and looks alike.
         let Some(config) = meant.or(candidates.first()) else { return Closed::now(now, None) };
-        let proof = SharedKeyAuth {
+        let signed = SharedKeyAuth {
             prf: keys.suite.prf,
             sk_p: &keys.auth_initiator,
             message: &self.request,
             nonce: &self.nonce_r,
             identity: &identity.body(),
         };
-        let proven = proof.verify(&config.pre_shared_key, auth) && *method == AUTH_METHOD_SHARED_KEY;
+        let judged = proof::judge(config, &picked, &signed, core.unix_secs(now));
         ends.connection = config.id;
-        if !proven || meant.is_none() {
-            let detail = if meant.is_some() {
-                "the key does not match".to_owned()
-            } else {
-                format!("no connection expects the identity {} here", identity.describe())
-            };
+        let judged = if meant.is_some() {
+            judged
+        } else {
+            Err(format!("no connection expects the identity {} here", identity.describe()))
+        };
+        if let Err(detail) = judged {
             let cause = Cause::AuthenticationFailed { side: "we refused the peer", detail };
             let error = Notify::new(notify::AUTHENTICATION_FAILED, Vec::new());
             return refuse(ends, core, now, inbound, keys, error, Some(cause));
         }
         let config = Arc::clone(config);
-        let answer =
-            child::answer(core, ends, &config, &keys, &picked, None, Some((&self.nonce_i, &self.nonce_r)));
         let our_identity = WireIdentity::from(&config.local_identity);
-        let our_auth = SharedKeyAuth {
+        let signed = SharedKeyAuth {
             prf: keys.suite.prf,
             sk_p: &keys.auth_responder,
             message: &self.response,
             nonce: &self.nonce_i,
             identity: &our_identity.body(),
-        }
-        .value(&config.pre_shared_key);
-        let proof = vec![
-            Payload::IdR(our_identity),
-            Payload::Auth { method: AUTH_METHOD_SHARED_KEY, data: our_auth.to_vec() },
-        ];
+        };
+        let ours = match proof::make(&config.authentication.local, &signed, &self.hashes) {
+            Ok(ours) => ours,
+            Err(detail) => {
+                let side = "we cannot prove our identity";
+                let cause = Cause::AuthenticationFailed { side, detail };
+                let error = Notify::new(notify::AUTHENTICATION_FAILED, Vec::new());
+                return refuse(ends, core, now, inbound, keys, error, Some(cause));
+            }
+        };
+        let answer =
+            child::answer(core, ends, &config, &keys, &picked, None, Some((&self.nonce_i, &self.nonce_r)));
+        let mut before = vec![Payload::IdR(our_identity)];
+        before.extend(ours.certificates);
+        before.push(ours.auth);
         let lowest_nonce = lowest(&self.nonce_i, &self.nonce_r);
         let mut established = Established::new(core, now, config, keys, lowest_nonce.clone(), (0, 1));
         established.initial_contact = picked.notify(notify::INITIAL_CONTACT).is_some();
@@ -300,7 +314,7 @@ impl AuthAwaited {
         let held = Held {
             exchange: Exchange::IkeAuth,
             path: inbound.path,
-            before: proof,
+            before,
             refusal: notify::NO_ADDITIONAL_SAS,
             rekeys: None,
             first: true,
@@ -316,6 +330,16 @@ impl AuthAwaited {
         }
         established.pump(ends, core, now);
         Stage::Established(Box::new(established))
+    }
+}
+
+/// What AUTHENTICATION_FAILED from the peer can mean.
+fn refused_by_peer(config: &Connection) -> &'static str {
+    match config.authentication.local {
+        LocalProof::PreSharedKey(_) => "the key or an identity does not match what the peer has",
+        LocalProof::Certificate(_) => {
+            "it does not accept our certificate, our signature or an identity; its log says which"
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::connection::ConnectionState;
 use super::cookie::CookieJar;
@@ -30,6 +30,8 @@ pub(crate) enum Followup {
 pub(crate) struct Core {
     pub(crate) limits: Limits,
     pub(crate) random: Random,
+    /// An instant, and the seconds since 1970 then.
+    pub(crate) wall_clock: Option<(Instant, u64)>,
     pub(crate) cookies: CookieJar,
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) counters: BTreeMap<&'static str, u64>,
@@ -57,6 +59,7 @@ impl Core {
         Self {
             limits,
             random: Random::new(seed),
+            wall_clock: None,
             cookies: CookieJar::default(),
             outputs: VecDeque::new(),
             counters: BTreeMap::new(),
@@ -76,6 +79,12 @@ impl Core {
     pub(crate) fn count(&mut self, name: &'static str) {
         let counter = self.counters.entry(name).or_default();
         *counter = counter.saturating_add(1);
+    }
+
+    /// Seconds since 1970; `None` before the host has told.
+    pub(crate) fn unix_secs(&self, now: Instant) -> Option<u64> {
+        let (then, unix_secs) = self.wall_clock?;
+        Some(unix_secs.saturating_add(now.saturating_duration_since(then).as_secs()))
     }
 
     pub(crate) fn event(&mut self, event: Event) {

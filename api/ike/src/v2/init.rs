@@ -7,8 +7,10 @@ use super::auth;
 use super::core::Core;
 use super::nat;
 use super::payloads::Picked;
+use super::proof;
 use super::proposals::{self, Chosen};
 use super::sa::{Closed, Ends, IkeSa, Inbound, RequestDigest, Stage};
+use crate::cert::PeerHashes;
 use crate::crypto::{IkeKeys, IkeSuite, KeyPair, Spis};
 use crate::exchange::{Due, Retransmission, after};
 use crate::wire::registry::notify;
@@ -87,6 +89,9 @@ fn request(
         .push(Payload::KeyExchange { group: key_pair.group().number(), data: key_pair.public().to_vec() });
     payloads.push(Payload::Nonce(nonce.to_vec()));
     payloads.extend(nat::payloads(ends.spis, ends.path));
+    if config.authentication.signs() {
+        payloads.push(proof::hash_algorithms());
+    }
     Message::encode(ends.header(Exchange::IkeSaInit, false, 0), &payloads)
 }
 
@@ -173,6 +178,7 @@ impl InitSent {
         inbound: &Inbound<'_>,
         picked: Picked,
     ) -> Result<Keyed, (Option<Cause>, &'static str)> {
+        let hashes = proof::peer_hashes(&picked);
         let (Some(sa), Some((group, public)), Some(nonce)) = (picked.sa, picked.key_exchange, picked.nonce)
         else {
             return Err((None, "missing_payload"));
@@ -197,7 +203,7 @@ impl InitSent {
         ends.spis.responder = spi_r;
         let keys = IkeKeys::first(chosen.suite, true, &shared, (&self.nonce, &nonce), ends.spis);
         ends.nat = nat::detect(ends.spis, inbound.path, &inbound.message.payloads);
-        Ok(Keyed { keys, nonce })
+        Ok(Keyed { keys, nonce, hashes })
     }
 
     pub(super) fn into_parts(self) -> (Arc<Connection>, ChildId, Vec<u8>, Vec<u8>) {
@@ -248,6 +254,8 @@ pub(super) struct Keyed {
     pub(super) keys: IkeKeys,
     /// The responder's nonce.
     pub(super) nonce: Vec<u8>,
+    /// The hashes that it verifies.
+    pub(super) hashes: PeerHashes,
 }
 
 /// Responder: the answer is out, and IKE_AUTH must come. The shared secret is computed only then, so that a flood of
@@ -262,6 +270,7 @@ pub(crate) struct AuthAwaited {
     pub(super) request: Vec<u8>,
     pub(super) response: Vec<u8>,
     pub(super) keys: Option<IkeKeys>,
+    pub(super) hashes: PeerHashes,
     expires_at: Instant,
 }
 
@@ -356,6 +365,12 @@ pub(crate) fn respond(
     if picked.notify(notify::NAT_DETECTION_SOURCE_IP).is_some() {
         payloads.extend(nat::payloads(spis, inbound.path));
     }
+    let hashes = proof::peer_hashes(&picked);
+    let configs: Vec<_> = candidates.iter().filter_map(|id| core.config(*id)).collect();
+    if hashes.are_known() && configs.iter().any(|config| config.authentication.signs()) {
+        payloads.push(proof::hash_algorithms());
+    }
+    payloads.extend(proof::certificate_request(configs.iter().map(Arc::as_ref)));
     let response = Message::encode(ends.header(Exchange::IkeSaInit, true, 0), &payloads);
     if response.len() > inbound.bytes.len() && !proven {
         // Whoever asks with less than it is answered must first show that it receives where it says it is.
@@ -374,6 +389,7 @@ pub(crate) fn respond(
         request: inbound.bytes.to_vec(),
         response,
         keys: None,
+        hashes,
         expires_at: after(now, core.limits.half_open_timeout),
     };
     Ok(Some(IkeSa {

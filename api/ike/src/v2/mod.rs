@@ -21,6 +21,7 @@ mod informational;
 pub(crate) mod init;
 pub(crate) mod nat;
 mod payloads;
+mod proof;
 mod proposals;
 pub(crate) mod sa;
 mod selectors;

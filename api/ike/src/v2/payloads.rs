@@ -2,6 +2,7 @@
 
 use crate::TrafficSelector;
 use crate::crypto::Spis;
+use crate::wire::registry::CERTIFICATE_X509_SIGNATURE;
 use crate::wire::{Delete, Notify, Payload, WireIdentity, WireProposal};
 
 /// The payloads of one message by kind. A kind that may occur once and occurs twice is an error.
@@ -13,6 +14,8 @@ pub(crate) struct Picked {
     pub(crate) id_i: Option<WireIdentity>,
     pub(crate) id_r: Option<WireIdentity>,
     pub(crate) auth: Option<(u8, Vec<u8>)>,
+    /// X.509 certificates, in their order.
+    pub(crate) certificates: Vec<Vec<u8>>,
     pub(crate) ts_i: Option<Vec<TrafficSelector>>,
     pub(crate) ts_r: Option<Vec<TrafficSelector>>,
     pub(crate) notifies: Vec<Notify>,
@@ -45,6 +48,11 @@ impl Picked {
                 Payload::TsR(selectors) => once(&mut picked.ts_r, selectors)?,
                 Payload::Notify(notify) => picked.notifies.push(notify),
                 Payload::Delete(delete) => picked.deletes.push(delete),
+                Payload::Certificate { encoding: CERTIFICATE_X509_SIGNATURE, data } => {
+                    picked.certificates.push(data);
+                }
+                // Other encodings name places to fetch from, or keys that are not certified.
+                Payload::Certificate { .. } | Payload::CertificateRequest { .. } => {}
                 Payload::Vendor(_) | Payload::Encrypted(_) | Payload::Skipped { .. } => {}
             }
         }

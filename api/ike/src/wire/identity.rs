@@ -1,9 +1,11 @@
 //! Identification payloads (RFC 7296 section 3.5).
 
+use std::fmt;
 use std::net::IpAddr;
 
 use super::{Reader, WireError, Writer};
 use crate::Identity;
+use crate::cert::{describe_name, is_same_name};
 
 /// An identity as it stands in a payload: type and bytes, compared as such.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,6 +18,7 @@ const ID_IPV4_ADDR: u8 = 1;
 const ID_FQDN: u8 = 2;
 const ID_RFC822_ADDR: u8 = 3;
 const ID_IPV6_ADDR: u8 = 5;
+const ID_DER_ASN1_DN: u8 = 9;
 const ID_KEY_ID: u8 = 11;
 
 impl WireIdentity {
@@ -38,6 +41,15 @@ impl WireIdentity {
         writer.into_bytes()
     }
 
+    /// Whether it is this identity: byte by byte, but names by RFC 5280 section 7.1 and domains without regard to case.
+    pub(crate) fn is(&self, expected: &Identity) -> bool {
+        match (self.kind, expected) {
+            (ID_DER_ASN1_DN, Identity::DistinguishedName(name)) => is_same_name(&self.data, name),
+            (ID_FQDN, Identity::Fqdn(name)) => self.data.eq_ignore_ascii_case(name.as_bytes()),
+            _ => *self == Self::from(expected),
+        }
+    }
+
     /// In words, with the peer's bytes escaped.
     pub(crate) fn describe(&self) -> String {
         match (self.kind, self.data.as_slice()) {
@@ -50,8 +62,15 @@ impl WireIdentity {
                 Err(_) => "a malformed IPv6 identity".to_owned(),
             },
             (ID_FQDN | ID_RFC822_ADDR, data) => data.escape_ascii().to_string(),
+            (ID_DER_ASN1_DN, data) => describe_name(data),
             (kind, data) => format!("identity type {kind} \"{}\"", data.escape_ascii()),
         }
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&WireIdentity::from(self).describe())
     }
 }
 
@@ -63,6 +82,7 @@ impl From<&Identity> for WireIdentity {
             Identity::Fqdn(name) => (ID_FQDN, name.clone().into_bytes()),
             Identity::Email(name) => (ID_RFC822_ADDR, name.clone().into_bytes()),
             Identity::KeyId(id) => (ID_KEY_ID, id.clone()),
+            Identity::DistinguishedName(name) => (ID_DER_ASN1_DN, name.clone()),
         };
         Self { kind, data }
     }

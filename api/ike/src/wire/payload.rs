@@ -23,6 +23,14 @@ pub(crate) enum Payload {
     },
     IdI(WireIdentity),
     IdR(WireIdentity),
+    Certificate {
+        encoding: u8,
+        data: Vec<u8>,
+    },
+    CertificateRequest {
+        encoding: u8,
+        data: Vec<u8>,
+    },
     Auth {
         method: u8,
         data: Vec<u8>,
@@ -48,6 +56,8 @@ impl Payload {
             Self::KeyExchange { .. } => kind::KE,
             Self::IdI(_) => kind::ID_I,
             Self::IdR(_) => kind::ID_R,
+            Self::Certificate { .. } => kind::CERT,
+            Self::CertificateRequest { .. } => kind::CERTREQ,
             Self::Auth { .. } => kind::AUTH,
             Self::Nonce(_) => kind::NONCE,
             Self::Notify(_) => kind::NOTIFY,
@@ -71,6 +81,8 @@ impl Payload {
             }
             kind::ID_I => Self::IdI(WireIdentity::decode(body)?),
             kind::ID_R => Self::IdR(WireIdentity::decode(body)?),
+            kind::CERT => Self::Certificate { encoding: body.u8()?, data: body.rest().to_vec() },
+            kind::CERTREQ => Self::CertificateRequest { encoding: body.u8()?, data: body.rest().to_vec() },
             kind::AUTH => {
                 let method = body.u8()?;
                 body.take(3)?;
@@ -106,6 +118,10 @@ impl Payload {
                 writer.bytes(data);
             }
             Self::IdI(identity) | Self::IdR(identity) => identity.encode(writer),
+            Self::Certificate { encoding, data } | Self::CertificateRequest { encoding, data } => {
+                writer.u8(*encoding);
+                writer.bytes(data);
+            }
             Self::Auth { method, data } => {
                 writer.u8(*method);
                 writer.bytes(&[0; 3]);

@@ -7,6 +7,8 @@ pub(crate) mod payload {
     pub(crate) const KE: u8 = 34;
     pub(crate) const ID_I: u8 = 35;
     pub(crate) const ID_R: u8 = 36;
+    pub(crate) const CERT: u8 = 37;
+    pub(crate) const CERTREQ: u8 = 38;
     pub(crate) const AUTH: u8 = 39;
     pub(crate) const NONCE: u8 = 40;
     pub(crate) const NOTIFY: u8 = 41;
@@ -50,6 +52,8 @@ pub(crate) mod notify {
     pub(crate) const USE_TRANSPORT_MODE: u16 = 16391;
     pub(crate) const REKEY_SA: u16 = 16393;
     pub(crate) const ESP_TFC_PADDING_NOT_SUPPORTED: u16 = 16394;
+    /// RFC 7427 section 4.
+    pub(crate) const SIGNATURE_HASH_ALGORITHMS: u16 = 16431;
 
     /// The registry's name, for causes and logs.
     pub(crate) fn name(kind: u16) -> String {
@@ -79,3 +83,14 @@ pub(crate) mod notify {
 
 /// Shared Key Message Integrity Code (RFC 7296 section 3.8).
 pub(crate) const AUTH_METHOD_SHARED_KEY: u8 = 2;
+/// ECDSA with SHA-256 on P-256 (RFC 4754), and its siblings.
+pub(crate) const AUTH_METHOD_ECDSA_P256: u8 = 9;
+/// ECDSA with SHA-384 on P-384.
+pub(crate) const AUTH_METHOD_ECDSA_P384: u8 = 10;
+/// ECDSA with SHA-512 on P-521.
+pub(crate) const AUTH_METHOD_ECDSA_P521: u8 = 11;
+/// Digital Signature (RFC 7427 section 3).
+pub(crate) const AUTH_METHOD_DIGITAL_SIGNATURE: u8 = 14;
+
+/// X.509 Certificate - Signature (RFC 7296 section 3.6).
+pub(crate) const CERTIFICATE_X509_SIGNATURE: u8 = 4;

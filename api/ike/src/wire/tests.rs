@@ -47,6 +47,9 @@ fn payload() -> impl Strategy<Value = Payload> {
         identity().prop_map(Payload::IdI),
         identity().prop_map(Payload::IdR),
         (any::<u8>(), bytes(0..64)).prop_map(|(method, data)| Payload::Auth { method, data }),
+        (any::<u8>(), bytes(0..64)).prop_map(|(encoding, data)| Payload::Certificate { encoding, data }),
+        (any::<u8>(), bytes(0..64))
+            .prop_map(|(encoding, data)| Payload::CertificateRequest { encoding, data }),
         bytes(16..257).prop_map(Payload::Nonce),
         (any::<u8>(), bytes(0..9), any::<u16>(), bytes(0..40)).prop_map(|(protocol, spi, kind, data)| {
             Payload::Notify(Notify { protocol: Protocol::from(protocol), spi, kind, data })

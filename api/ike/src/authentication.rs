@@ -1,0 +1,78 @@
+//! How the two ends of a connection prove who they are: a shared key (RFC 7296 section 2.15) or a signature whose key
+//! a certificate vouches for (RFC 7427). The two directions are chosen apart.
+
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+pub use crate::cert::{
+    CertificateError, LocalCertificate, RevocationPolicy, RsaPadding, Trust, TrustMaterial,
+};
+
+/// A pre-shared key. Zeroized on drop, never printed, compared nowhere but through the AUTH payload.
+#[derive(Clone)]
+pub struct PreSharedKey(pub Zeroizing<Vec<u8>>);
+
+/// How each end proves its identity.
+#[derive(Clone)]
+pub struct Authentication {
+    /// How we prove ours.
+    pub local: LocalProof,
+    /// How the peer must prove its own; another way is refused, whatever it proves.
+    pub remote: RemoteProof,
+}
+
+/// How we prove our identity.
+#[derive(Clone)]
+pub enum LocalProof {
+    /// By the key shared with the peer.
+    PreSharedKey(PreSharedKey),
+    /// By a signature, with our certificate.
+    Certificate(Arc<LocalCertificate>),
+}
+
+/// How the peer must prove its identity.
+#[derive(Clone)]
+pub enum RemoteProof {
+    /// By the key shared with it.
+    PreSharedKey(PreSharedKey),
+    /// By a signature, with a certificate that is trusted for its identity.
+    Certificate(Arc<Trust>),
+}
+
+impl Authentication {
+    /// Both ends by the same shared key.
+    #[must_use]
+    pub fn pre_shared_key(key: PreSharedKey) -> Self {
+        Self { local: LocalProof::PreSharedKey(key.clone()), remote: RemoteProof::PreSharedKey(key) }
+    }
+
+    /// The shared key by which both ends prove themselves; `None` when either signs.
+    #[must_use]
+    pub fn shared_key(&self) -> Option<&PreSharedKey> {
+        match (&self.local, &self.remote) {
+            (LocalProof::PreSharedKey(key), RemoteProof::PreSharedKey(_)) => Some(key),
+            _ => None,
+        }
+    }
+
+    /// Whether either end signs, so that hash algorithms are to be agreed on (RFC 7427 section 4).
+    pub(crate) fn signs(&self) -> bool {
+        matches!(self.local, LocalProof::Certificate(_)) || matches!(self.remote, RemoteProof::Certificate(_))
+    }
+
+    /// Whether a peer that was authenticated under the one would be so under the other as well.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let local = match (&self.local, &other.local) {
+            (LocalProof::PreSharedKey(one), LocalProof::PreSharedKey(other)) => one.0 == other.0,
+            (LocalProof::Certificate(one), LocalProof::Certificate(other)) => one.is_same(other),
+            _ => false,
+        };
+        let remote = match (&self.remote, &other.remote) {
+            (RemoteProof::PreSharedKey(one), RemoteProof::PreSharedKey(other)) => one.0 == other.0,
+            (RemoteProof::Certificate(one), RemoteProof::Certificate(other)) => one.is_same(other),
+            _ => false,
+        };
+        local && remote
+    }
+}

@@ -1,0 +1,117 @@
+//! The peer's proof by certificate: chain, identity and signature, all of them looked at before one answer is given.
+
+use rustls_pki_types::CertificateDer;
+use webpki::{EndEntityCert, Error};
+
+use super::facts::Facts;
+use super::scheme::Scheme;
+use super::trust::Trust;
+use super::{MAX_CERTIFICATES, MAX_CERTIFICATES_BYTES, chain};
+use crate::Hash;
+use crate::Identity;
+use crate::wire::registry::{
+    AUTH_METHOD_DIGITAL_SIGNATURE, AUTH_METHOD_ECDSA_P256, AUTH_METHOD_ECDSA_P384, AUTH_METHOD_ECDSA_P521,
+};
+
+/// What a peer claims.
+pub(crate) struct Claim<'a> {
+    /// The identity that it must bear.
+    pub(crate) identity: &'a Identity,
+    /// Its certificates, its own first.
+    pub(crate) certificates: &'a [Vec<u8>],
+    /// AUTH method and data.
+    pub(crate) method: u8,
+    pub(crate) signature: &'a [u8],
+    /// What the signature covers (RFC 7296 section 2.15).
+    pub(crate) octets: &'a [u8],
+}
+
+/// Verifies the claim. This is the one place of public-key work for a peer's proof: bounded by the limits on
+/// certificates and by webpki's own budget of signatures.
+///
+/// # Errors
+/// A sentence for the operator; the peer hears only that authentication failed.
+pub(crate) fn verify(trust: &Trust, claim: &Claim<'_>, unix_secs: Option<u64>) -> Result<(), String> {
+    let bytes: usize = claim.certificates.iter().map(Vec::len).sum();
+    if claim.certificates.len() > MAX_CERTIFICATES || bytes > MAX_CERTIFICATES_BYTES {
+        return Err(format!("the peer sent {} certificates of {bytes} bytes", claim.certificates.len()));
+    }
+    let unix_secs = unix_secs.ok_or("the time of day is not known: no certificate can be judged")?;
+    let facts: Result<Vec<Facts>, _> = claim.certificates.iter().map(|der| Facts::new(der)).collect();
+    let facts = facts.map_err(|error| format!("a certificate of the peer {error}"))?;
+    let certificates: Vec<CertificateDer<'_>> =
+        claim.certificates.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
+    let (Some(leaf), Some(holder)) = (certificates.first(), facts.first()) else {
+        // What AUTH is tells more than what is missing.
+        return scheme(claim).and(Err("the peer sent no certificate".to_owned()));
+    };
+    let chain = chain::verify(trust, &certificates, &facts, unix_secs);
+    let signature = verify_signature(leaf, claim);
+    let identity = if holder.bears(claim.identity) {
+        Ok(())
+    } else {
+        Err(format!(
+            "the identity {} is not in the certificate, which names {}",
+            claim.identity,
+            holder.describe_names()
+        ))
+    };
+    chain.and(signature).and(identity)
+}
+
+fn verify_signature(leaf: &CertificateDer<'_>, claim: &Claim<'_>) -> Result<(), String> {
+    let (scheme, signature) = scheme(claim)?;
+    let leaf =
+        EndEntityCert::try_from(leaf).map_err(|error| format!("the certificate is refused: {error}"))?;
+    for verifier in scheme.verifiers() {
+        match leaf.verify_signature(verifier, claim.octets, &signature) {
+            Ok(()) => return Ok(()),
+            Err(Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_)) => {}
+            Err(_) => return Err("the signature does not fit the certificate's key".to_owned()),
+        }
+    }
+    Err("the signature is of another kind than the certificate's key".to_owned())
+}
+
+/// The scheme and the signature in the form that certificates bear.
+fn scheme(claim: &Claim<'_>) -> Result<(Scheme, Vec<u8>), String> {
+    match claim.method {
+        AUTH_METHOD_DIGITAL_SIGNATURE => {
+            // RFC 7427 section 3: length of the AlgorithmIdentifier, itself, the signature.
+            let (length, rest) = claim.signature.split_first().ok_or("AUTH is empty")?;
+            let (identifier, signature) =
+                rest.split_at_checked(usize::from(*length)).ok_or("AUTH ends early")?;
+            let scheme = Scheme::from_algorithm_identifier(identifier)
+                .ok_or("the signature algorithm is too weak or unknown")?;
+            Ok((scheme, signature.to_vec()))
+        }
+        // RFC 4754 section 3.
+        AUTH_METHOD_ECDSA_P256 => fixed(Hash::Sha2_256, claim.signature, 32),
+        AUTH_METHOD_ECDSA_P384 => fixed(Hash::Sha2_384, claim.signature, 48),
+        AUTH_METHOD_ECDSA_P521 => fixed(Hash::Sha2_512, claim.signature, 66),
+        1 => Err("the peer signs with RSA and SHA-1 (method 1), which is refused".to_owned()),
+        2 => Err("the peer uses a pre-shared key where a certificate is required".to_owned()),
+        other => Err(format!("the peer uses authentication method {other}, which is refused")),
+    }
+}
+
+/// `r | s` of fixed length to the DER that certificates bear.
+fn fixed(hash: Hash, signature: &[u8], scalar_len_bytes: usize) -> Result<(Scheme, Vec<u8>), String> {
+    let (r, s) = signature
+        .split_at_checked(scalar_len_bytes)
+        .filter(|(_, s)| s.len() == scalar_len_bytes)
+        .ok_or("the ECDSA signature has a wrong length")?;
+    let malformed = |_| "the ECDSA signature is malformed".to_owned();
+    let r = der::asn1::UintRef::new(strip(r)).map_err(malformed)?;
+    let s = der::asn1::UintRef::new(strip(s)).map_err(malformed)?;
+    let mut body = Vec::new();
+    der::Encode::encode_to_vec(&r, &mut body).map_err(malformed)?;
+    der::Encode::encode_to_vec(&s, &mut body).map_err(malformed)?;
+    let whole = der::asn1::Any::new(der::Tag::Sequence, body).map_err(malformed)?;
+    Ok((Scheme::Ecdsa(hash), der::Encode::to_der(&whole).map_err(malformed)?))
+}
+
+fn strip(scalar: &[u8]) -> &[u8] {
+    let zeros = scalar.iter().take_while(|byte| **byte == 0).count();
+    scalar.get(zeros.min(scalar.len().saturating_sub(1))..).unwrap_or_default()
+}
