@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Path;
+
 /// Limits of an [`crate::Engine`]. The defaults suit a gateway of a few thousand tunnels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -34,8 +36,30 @@ pub struct Limits {
     /// The first IKE_AUTH to a peer says INITIAL_CONTACT (RFC 7296 section 2.4). False in an engine that follows another
     /// one whose child SAs still carry traffic: the peer would drop its halves of them at once.
     pub initial_contact: bool,
+    /// Longest IP packet with a part of an IKE message over IPv4, where both ends can put messages together from fragments
+    /// (RFC 7383 section 2.5.1).
+    pub fragment_ipv4_bytes: usize,
+    /// The same over IPv6.
+    pub fragment_ipv6_bytes: usize,
     /// Idle time after which a NAT keepalive is sent when we are behind a NAT (RFC 3948 section 4).
     pub keepalive: Duration,
+}
+
+impl Limits {
+    /// Longest IKE message that goes in one piece on this path.
+    pub(crate) fn message_bytes(&self, path: Path) -> usize {
+        const IPV4_HEADER_BYTES: usize = 20;
+        const IPV6_HEADER_BYTES: usize = 40;
+        const UDP_HEADER_BYTES: usize = 8;
+        const NON_ESP_MARKER_BYTES: usize = 4;
+        let (packet, header) = if path.remote.is_ipv4() {
+            (self.fragment_ipv4_bytes, IPV4_HEADER_BYTES)
+        } else {
+            (self.fragment_ipv6_bytes, IPV6_HEADER_BYTES)
+        };
+        let marker = if path.local.port() == self.nat_port { NON_ESP_MARKER_BYTES } else { 0 };
+        packet.saturating_sub(header + UDP_HEADER_BYTES + marker)
+    }
 }
 
 impl Default for Limits {
@@ -55,6 +79,8 @@ impl Default for Limits {
             linger: Duration::from_secs(5),
             children_per_ike_sa: 1024,
             initial_contact: true,
+            fragment_ipv4_bytes: 576,
+            fragment_ipv6_bytes: 1280,
             keepalive: Duration::from_secs(20),
         }
     }

@@ -26,7 +26,7 @@ pub(crate) use esp::{EspSuite, child_keys};
 pub(crate) use prf::{digest_sha1, prf, prf_plus};
 pub(crate) use random::Random;
 pub(crate) use schedule::{IkeKeys, SharedKeyAuth, Spis};
-pub(crate) use seal::{OpeningKey, SealingKey};
+pub(crate) use seal::{Datagrams, OpeningKey, SealingKey};
 pub(crate) use suite::{IkeCipher, IkeSuite};
 
 /// Bytes that are wiped when dropped; without Debug.

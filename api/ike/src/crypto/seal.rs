@@ -9,13 +9,20 @@ use zeroize::Zeroizing;
 
 use super::{CryptoError, IkeCipher, Random, Secret, prf};
 use crate::Hash;
-use crate::wire::{Encrypted, HEADER_LEN_BYTES, Header, Payload, Writer, encode_payloads, registry};
+use crate::wire::{HEADER_LEN_BYTES, Header, Payload, Writer, encode_payloads, registry};
 
 const GCM_IV_LEN_BYTES: usize = 8;
 const GCM_ICV_LEN_BYTES: usize = 16;
 const BLOCK_LEN_BYTES: usize = 16;
 /// Generic payload header.
 const PAYLOAD_HEADER_LEN_BYTES: usize = 4;
+/// Number and total of a fragment.
+const FRAGMENT_HEADER_LEN_BYTES: usize = 4;
+/// What a fragment bears at least, however small the limit that was configured.
+const MIN_PIECE_LEN_BYTES: usize = 64;
+
+/// A message as it goes out: one datagram, or its fragments in order.
+pub(crate) type Datagrams = Vec<Vec<u8>>;
 
 /// What one direction of an IKE SA needs.
 pub(super) struct DirectionKey {
@@ -40,54 +47,124 @@ impl SealingKey {
         Self { key: DirectionKey { cipher, encryption, integrity }, counter: 0 }
     }
 
-    /// Encodes a message whose payloads all stand inside an Encrypted payload.
+    /// Encodes a message whose payloads all stand inside an Encrypted payload: one datagram, or, where that were longer
+    /// than `limit_bytes`, its fragments in order (RFC 7383 section 2.5).
     pub(crate) fn seal(
         &mut self,
-        mut header: Header,
+        header: Header,
         payloads: &[Payload],
+        limit_bytes: Option<usize>,
+        random: &mut Random,
+    ) -> Result<Datagrams, CryptoError> {
+        let (first, plain) = encode_payloads(payloads);
+        self.seal_chain(header, first, &Zeroizing::new(plain), limit_bytes, random)
+    }
+
+    /// The same for a chain of payloads that is encoded already.
+    pub(crate) fn seal_chain(
+        &mut self,
+        header: Header,
+        first: u8,
+        plain: &[u8],
+        limit_bytes: Option<usize>,
+        random: &mut Random,
+    ) -> Result<Datagrams, CryptoError> {
+        let whole = HEADER_LEN_BYTES + PAYLOAD_HEADER_LEN_BYTES + self.body_len_bytes(plain.len());
+        let limit = limit_bytes.filter(|limit| whole > *limit);
+        let Some(limit) = limit else {
+            return Ok(vec![self.seal_piece(header, first, None, plain, random)?]);
+        };
+        let piece_len = self.largest_piece(limit);
+        let total = u16::try_from(plain.len().div_ceil(piece_len)).map_err(|_| CryptoError::Exhausted)?;
+        let mut datagrams = Vec::with_capacity(usize::from(total));
+        for (number, piece) in (1..=total).zip(plain.chunks(piece_len)) {
+            let first = if number == 1 { first } else { registry::payload::NONE };
+            datagrams.push(self.seal_piece(header, first, Some((number, total)), piece, random)?);
+        }
+        Ok(datagrams)
+    }
+
+    /// Length of IV, ciphertext with padding, and integrity check value.
+    fn body_len_bytes(&self, plain_len: usize) -> usize {
+        match self.key.cipher.integrity() {
+            None => GCM_IV_LEN_BYTES + plain_len + 1 + GCM_ICV_LEN_BYTES,
+            Some(hash) => {
+                BLOCK_LEN_BYTES + (plain_len + 1).next_multiple_of(BLOCK_LEN_BYTES) + hash.icv_len_bytes()
+            }
+        }
+    }
+
+    /// The most content that a fragment of at most `limit` bytes bears.
+    fn largest_piece(&self, limit: usize) -> usize {
+        let around = HEADER_LEN_BYTES + PAYLOAD_HEADER_LEN_BYTES + FRAGMENT_HEADER_LEN_BYTES;
+        let room = limit.saturating_sub(around);
+        (1..=room).rev().find(|len| self.body_len_bytes(*len) <= room).unwrap_or(1).max(MIN_PIECE_LEN_BYTES)
+    }
+
+    fn seal_piece(
+        &mut self,
+        mut header: Header,
+        first: u8,
+        fragment: Option<(u16, u16)>,
+        piece: &[u8],
         random: &mut Random,
     ) -> Result<Vec<u8>, CryptoError> {
-        let (first, plain) = encode_payloads(payloads);
-        let mut plain = Zeroizing::new(plain);
-        header.first = registry::payload::ENCRYPTED;
+        let mut plain = Zeroizing::new(piece.to_vec());
+        let body_len = self.body_len_bytes(plain.len());
+        header.first =
+            if fragment.is_some() { registry::payload::FRAGMENT } else { registry::payload::ENCRYPTED };
+        let mut message = prefix(header, first, fragment, body_len);
         match self.key.cipher.integrity() {
             None => {
                 plain.push(0);
                 let iv = self.counter.to_be_bytes();
                 self.counter = self.counter.checked_add(1).ok_or(CryptoError::Exhausted)?;
-                let body_len = iv.len() + plain.len() + GCM_ICV_LEN_BYTES;
-                let mut message = prefix(header, first, body_len);
                 let tag = self.key.gcm_encrypt(&iv, &message, &mut plain)?;
                 message.extend_from_slice(&iv);
                 message.extend_from_slice(&plain);
                 message.extend_from_slice(&tag);
-                Ok(message)
             }
             Some(hash) => {
                 let pad = BLOCK_LEN_BYTES - 1 - plain.len() % BLOCK_LEN_BYTES;
                 plain.extend(std::iter::repeat_n(0, pad));
                 plain.push(u8::try_from(pad).unwrap_or(0));
                 let iv: [u8; BLOCK_LEN_BYTES] = random.array();
-                let body_len = iv.len() + plain.len() + hash.icv_len_bytes();
                 self.key.cbc_encrypt(&iv, &mut plain)?;
-                let mut message = prefix(header, first, body_len);
                 message.extend_from_slice(&iv);
                 message.extend_from_slice(&plain);
                 let icv = self.key.icv(hash, &message);
                 message.extend_from_slice(&icv);
-                Ok(message)
             }
         }
+        Ok(message)
+    }
+
+    /// One piece with any number and total, as only a peer that holds the keys can make it.
+    #[cfg(test)]
+    pub(crate) fn seal_fragment_for_test(
+        &mut self,
+        header: Header,
+        first: u8,
+        place: (u16, u16),
+        content: &[u8],
+    ) -> Vec<u8> {
+        self.seal_piece(header, first, Some(place), content, &mut Random::new([0; 32])).unwrap_or_default()
     }
 }
 
-/// Header and the Encrypted payload's own header, for a payload with `body_len` bytes.
-fn prefix(header: Header, first: u8, body_len: usize) -> Vec<u8> {
+/// Header and the Encrypted or Encrypted Fragment payload's own header, for a payload with `body_len` bytes.
+fn prefix(header: Header, first: u8, fragment: Option<(u16, u16)>, body_len: usize) -> Vec<u8> {
     let mut writer = Writer::default();
-    header.encode(&mut writer, body_len + PAYLOAD_HEADER_LEN_BYTES);
+    let fragment_len = if fragment.is_some() { FRAGMENT_HEADER_LEN_BYTES } else { 0 };
+    let payload_len = PAYLOAD_HEADER_LEN_BYTES + fragment_len + body_len;
+    header.encode(&mut writer, payload_len);
     writer.u8(first);
     writer.u8(0);
-    writer.u16(u16::try_from(body_len + PAYLOAD_HEADER_LEN_BYTES).unwrap_or(u16::MAX));
+    writer.u16(u16::try_from(payload_len).unwrap_or(u16::MAX));
+    if let Some((number, total)) = fragment {
+        writer.u16(number);
+        writer.u16(total);
+    }
     writer.into_bytes()
 }
 
@@ -96,16 +173,17 @@ impl OpeningKey {
         Self { key: DirectionKey { cipher, encryption, integrity } }
     }
 
-    /// Checks and decrypts the Encrypted payload at the end of `message`; gives the chain of payloads inside.
-    pub(crate) fn open(&self, message: &[u8], encrypted: &Encrypted) -> Result<Secret, CryptoError> {
-        let prefix_len = message.len().checked_sub(encrypted.body.len()).ok_or(CryptoError::Integrity)?;
+    /// Checks and decrypts the Encrypted or Encrypted Fragment payload at the end of `message`, whose IV, ciphertext and
+    /// integrity check value are `body`; gives the chain of payloads inside, or its piece.
+    pub(crate) fn open(&self, message: &[u8], body: &[u8]) -> Result<Secret, CryptoError> {
+        let prefix_len = message.len().checked_sub(body.len()).ok_or(CryptoError::Integrity)?;
         if prefix_len < HEADER_LEN_BYTES + PAYLOAD_HEADER_LEN_BYTES {
             return Err(CryptoError::Integrity);
         }
         let mut plain = match self.key.cipher.integrity() {
             None => {
                 let (iv, rest) =
-                    encrypted.body.split_first_chunk::<GCM_IV_LEN_BYTES>().ok_or(CryptoError::Integrity)?;
+                    body.split_first_chunk::<GCM_IV_LEN_BYTES>().ok_or(CryptoError::Integrity)?;
                 let (sealed, tag) =
                     rest.split_last_chunk::<GCM_ICV_LEN_BYTES>().ok_or(CryptoError::Integrity)?;
                 let mut plain = Zeroizing::new(sealed.to_vec());
@@ -120,9 +198,8 @@ impl OpeningKey {
                 if !bool::from(self.key.icv(hash, covered).as_slice().ct_eq(icv)) {
                     return Err(CryptoError::Integrity);
                 }
-                let body_len =
-                    encrypted.body.len().checked_sub(hash.icv_len_bytes()).ok_or(CryptoError::Integrity)?;
-                let (body, _) = encrypted.body.split_at(body_len);
+                let body_len = body.len().checked_sub(hash.icv_len_bytes()).ok_or(CryptoError::Integrity)?;
+                let (body, _) = body.split_at(body_len);
                 let (iv, sealed) =
                     body.split_first_chunk::<BLOCK_LEN_BYTES>().ok_or(CryptoError::Integrity)?;
                 let mut plain = Zeroizing::new(sealed.to_vec());

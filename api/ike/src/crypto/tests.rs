@@ -245,18 +245,23 @@ fn what_one_end_seals_the_other_opens_and_no_changed_bit_passes() {
                 response: false,
                 message_id: 3,
             };
-            let sealed = initiator.sealing.seal(header, &payloads, &mut random).unwrap();
+            let sealed = initiator.sealing.seal(header, &payloads, None, &mut random).unwrap().remove(0);
             let message = Message::decode(&sealed).unwrap();
-            let encrypted = message.encrypted().unwrap();
-            let plain = responder.opening.open(&sealed, encrypted).unwrap();
+            let Some(Payload::Encrypted(encrypted)) = message.payloads.last() else {
+                panic!("not encrypted")
+            };
+            let plain = responder.opening.open(&sealed, &encrypted.body).unwrap();
             assert_eq!(decode_payloads(encrypted.first, &plain).unwrap(), payloads);
-            assert!(initiator.opening.open(&sealed, encrypted).is_err(), "a reflected message must not open");
+            assert!(
+                initiator.opening.open(&sealed, &encrypted.body).is_err(),
+                "a reflected message must not open"
+            );
             for bit in (0..sealed.len() * 8).step_by(7) {
                 let mut changed = sealed.clone();
                 changed[bit / 8] ^= 1 << (bit % 8);
                 let Ok(message) = Message::decode(&changed) else { continue };
-                let Some(encrypted) = message.encrypted() else { continue };
-                assert!(responder.opening.open(&changed, encrypted).is_err(), "{cipher:?} bit {bit}");
+                let Some(Payload::Encrypted(encrypted)) = message.payloads.last() else { continue };
+                assert!(responder.opening.open(&changed, &encrypted.body).is_err(), "{cipher:?} bit {bit}");
             }
         }
     }

@@ -1,10 +1,10 @@
-//! A request that is sent again, the same bytes each time, until it is answered (RFC 7296 section 2.1).
+//! A request that is sent again, the same datagrams each time, until it is answered (RFC 7296 section 2.1).
 
 use std::time::{Duration, Instant};
 
 use super::after;
 use crate::Limits;
-use crate::crypto::Random;
+use crate::crypto::{Datagrams, Random};
 
 /// Growth of the wait between tries.
 const FACTOR: f64 = 1.8;
@@ -12,7 +12,7 @@ const FACTOR: f64 = 1.8;
 const JITTER_PERCENT: u32 = 10;
 
 pub(crate) struct Retransmission {
-    bytes: Vec<u8>,
+    datagrams: Datagrams,
     /// Messages sent so far.
     sent: u32,
     wait: Duration,
@@ -22,19 +22,19 @@ pub(crate) struct Retransmission {
 /// What is due.
 pub(crate) enum Due<'a> {
     Nothing,
-    Send(&'a [u8]),
+    Send(&'a Datagrams),
     GiveUp { sent: u32 },
 }
 
 impl Retransmission {
     /// A request that is being sent at `now` for the first time.
-    pub(crate) fn new(bytes: Vec<u8>, now: Instant, limits: &Limits, random: &mut Random) -> Self {
+    pub(crate) fn new(datagrams: Datagrams, now: Instant, limits: &Limits, random: &mut Random) -> Self {
         let wait = random.shortened(limits.retransmit_base, JITTER_PERCENT);
-        Self { bytes, sent: 1, wait, next_at: after(now, wait) }
+        Self { datagrams, sent: 1, wait, next_at: after(now, wait) }
     }
 
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.bytes
+    pub(crate) fn datagrams(&self) -> &Datagrams {
+        &self.datagrams
     }
 
     pub(crate) fn sent(&self) -> u32 {
@@ -45,7 +45,7 @@ impl Retransmission {
         self.next_at
     }
 
-    /// The bytes to send again if it is time, or the end of patience after `tries` retransmissions.
+    /// What to send again if it is time, or the end of patience after `tries` retransmissions.
     pub(crate) fn poll(&mut self, now: Instant, tries: u32) -> Due<'_> {
         if now < self.next_at {
             return Due::Nothing;
@@ -56,6 +56,6 @@ impl Retransmission {
         self.sent = self.sent.saturating_add(1);
         self.wait = self.wait.mul_f64(FACTOR);
         self.next_at = after(now, self.wait);
-        Due::Send(&self.bytes)
+        Due::Send(&self.datagrams)
     }
 }

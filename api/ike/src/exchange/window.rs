@@ -1,6 +1,7 @@
 //! Windows of size one in each direction.
 
 use super::Retransmission;
+use crate::crypto::Datagrams;
 
 /// Our requests: at most one is outstanding.
 pub(crate) struct SendWindow<T> {
@@ -64,7 +65,7 @@ impl<T> SendWindow<T> {
 /// The peer's requests: the next id, and the last response, kept as it was sent.
 pub(crate) struct ReceiveWindow {
     next_id: u32,
-    response: Option<Vec<u8>>,
+    response: Option<Datagrams>,
 }
 
 /// What a request's id means.
@@ -73,7 +74,7 @@ pub(crate) enum Receive<'a> {
     /// The next request: to be processed if authentic.
     New,
     /// The last one again: its response is to be sent again.
-    Repeated(&'a [u8]),
+    Repeated(&'a Datagrams),
     /// The last one again, while its response is not ready.
     Pending,
     /// Out of the window.
@@ -89,7 +90,7 @@ impl ReceiveWindow {
         if message_id == self.next_id {
             Receive::New
         } else if Some(message_id) == self.next_id.checked_sub(1) {
-            self.response.as_deref().map_or(Receive::Pending, Receive::Repeated)
+            self.response.as_ref().map_or(Receive::Pending, Receive::Repeated)
         } else {
             Receive::Outside
         }
@@ -102,8 +103,8 @@ impl ReceiveWindow {
     }
 
     /// Keeps the response to the request accepted last.
-    pub(crate) fn respond(&mut self, bytes: Vec<u8>) {
-        self.response = Some(bytes);
+    pub(crate) fn respond(&mut self, datagrams: Datagrams) {
+        self.response = Some(datagrams);
     }
 
     /// The id of the request accepted last.

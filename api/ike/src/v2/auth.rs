@@ -10,12 +10,12 @@ use super::established::{Established, Held};
 use super::init::{AuthAwaited, InitSent, Keyed};
 use super::payloads::Picked;
 use super::proof;
-use super::sa::{Closed, Ends, Inbound, Stage};
+use super::sa::{Closed, Ends, Inbound, RequestDigest, Stage};
 use crate::crypto::{IkeKeys, SharedKeyAuth};
 use crate::exchange::{Due, Retransmission, after};
 use crate::wire::registry::notify;
 use crate::wire::{Exchange, Notify, Payload, WireError, WireIdentity, decode_payloads};
-use crate::{Cause, Classified, Connection, LocalProof, Phase};
+use crate::{Cause, Classified, Connection, LocalProof, Path, Phase};
 
 /// How long a refused initiator may ask again for our lost answer.
 pub(super) const ANSWER_KEPT: Duration = Duration::from_secs(30);
@@ -81,10 +81,11 @@ pub(super) fn send_request(
     payloads.push(ours.auth);
     payloads.extend(child.payloads());
     let header = ends.header(Exchange::IkeAuth, false, 1);
-    let Ok(bytes) = keys.sealing.seal(header, &payloads, &mut core.random) else {
+    let limit = ends.limit_bytes(&core.limits);
+    let Ok(datagrams) = keys.sealing.seal(header, &payloads, limit, &mut core.random) else {
         return Closed::now(now, None);
     };
-    core.transmit(ends.path, &bytes);
+    core.transmit_all(ends.path, &datagrams);
     Stage::AuthSent(Box::new(AuthSent {
         config,
         keys,
@@ -92,7 +93,7 @@ pub(super) fn send_request(
         nonce_r,
         init_response: inbound.bytes.to_vec(),
         child,
-        retransmission: Retransmission::new(bytes, now, &core.limits, &mut core.random),
+        retransmission: Retransmission::new(datagrams, now, &core.limits, &mut core.random),
     }))
 }
 
@@ -104,14 +105,16 @@ impl AuthSent {
         now: Instant,
         inbound: &Inbound<'_>,
     ) -> (Stage, Classified) {
-        let Some(encrypted) = inbound.message.encrypted().filter(|_| inbound.message.header.message_id == 1)
-        else {
-            return (Stage::AuthSent(self), Classified::Dropped("unprotected"));
+        if inbound.message.header.message_id != 1 {
+            return (Stage::AuthSent(self), Classified::Dropped("outside_window"));
+        }
+        let opened = match ends.fragments.open(&self.keys.opening, inbound) {
+            Ok(Some(opened)) => opened,
+            Ok(None) => return (Stage::AuthSent(self), Classified::Ike),
+            Err(why) => return (Stage::AuthSent(self), Classified::Dropped(why)),
         };
-        let Ok(plain) = self.keys.opening.open(inbound.bytes, encrypted) else {
-            return (Stage::AuthSent(self), Classified::Dropped("integrity"));
-        };
-        let picked = decode_payloads(encrypted.first, &plain).ok().and_then(|found| Picked::new(found).ok());
+        let picked =
+            decode_payloads(opened.first, &opened.plain).ok().and_then(|found| Picked::new(found).ok());
         let Some(picked) = picked else {
             let cause = Cause::Protocol { phase: Phase::IkeAuth, detail: "malformed payloads".to_owned() };
             return (self.give_up(ends, core, now, Some(notify::INVALID_SYNTAX), cause), Classified::Ike);
@@ -170,8 +173,8 @@ impl AuthSent {
         if let Some(kind) = error {
             let header = ends.header(Exchange::Informational, false, 2);
             let payloads = [Payload::Notify(Notify::new(kind, Vec::new()))];
-            if let Ok(bytes) = self.keys.sealing.seal(header, &payloads, &mut core.random) {
-                core.transmit(ends.path, &bytes);
+            if let Ok(datagrams) = self.keys.sealing.seal(header, &payloads, None, &mut core.random) {
+                core.transmit_all(ends.path, &datagrams);
             }
         }
         Closed::now(now, Some(cause))
@@ -180,8 +183,8 @@ impl AuthSent {
     pub(super) fn handle_timeout(mut self: Box<Self>, ends: &Ends, core: &mut Core, now: Instant) -> Stage {
         match self.retransmission.poll(now, core.limits.retransmit_tries) {
             Due::Nothing => Stage::AuthSent(self),
-            Due::Send(bytes) => {
-                core.transmit(ends.path, bytes);
+            Due::Send(datagrams) => {
+                core.transmit_all(ends.path, datagrams);
                 core.count("retransmissions");
                 Stage::AuthSent(self)
             }
@@ -210,11 +213,12 @@ impl AuthAwaited {
         inbound: &Inbound<'_>,
     ) -> (Stage, Classified) {
         let header = &inbound.message.header;
-        let Some(encrypted) =
-            inbound.message.encrypted().filter(|_| header.message_id == 1 && header.initiator)
-        else {
+        if header.message_id != 1 || !header.initiator {
+            return (Stage::AuthAwaited(self), Classified::Dropped("outside_window"));
+        }
+        if !inbound.message.is_protected() {
             return (Stage::AuthAwaited(self), Classified::Dropped("unprotected"));
-        };
+        }
         let keys = match self.keys.take() {
             Some(keys) => keys,
             None => match self.key_pair.agree(&self.peer_public) {
@@ -225,12 +229,16 @@ impl AuthAwaited {
                 Err(_) => return (Closed::now(now, None), Classified::Dropped("invalid_public_value")),
             },
         };
-        let Ok(plain) = keys.opening.open(inbound.bytes, encrypted) else {
-            self.keys = Some(keys);
-            return (Stage::AuthAwaited(self), Classified::Dropped("integrity"));
+        let opened = match ends.fragments.open(&keys.opening, inbound) {
+            Ok(Some(opened)) => opened,
+            unopened => {
+                self.keys = Some(keys);
+                let classified = unopened.map_or_else(Classified::Dropped, |_| Classified::Ike);
+                return (Stage::AuthAwaited(self), classified);
+            }
         };
         ends.path = inbound.path;
-        let picked = match decode_payloads(encrypted.first, &plain) {
+        let picked = match decode_payloads(opened.first, &opened.plain) {
             Ok(found) => Picked::new(found).map_err(|_| Notify::new(notify::INVALID_SYNTAX, Vec::new())),
             Err(WireError::UnknownCritical(kind)) => {
                 Err(Notify::new(notify::UNSUPPORTED_CRITICAL_PAYLOAD, vec![kind]))
@@ -238,8 +246,8 @@ impl AuthAwaited {
             Err(_) => Err(Notify::new(notify::INVALID_SYNTAX, Vec::new())),
         };
         let stage = match picked {
-            Ok(picked) => self.authenticate(ends, core, now, inbound, keys, picked),
-            Err(error) => refuse(ends, core, now, inbound, keys, error, None),
+            Ok(picked) => self.authenticate(ends, core, now, (inbound.path, opened.digest), keys, picked),
+            Err(error) => refuse(ends, core, now, (inbound.path, opened.digest), keys, error, None),
         };
         (stage, Classified::Ike)
     }
@@ -249,13 +257,13 @@ impl AuthAwaited {
         ends: &mut Ends,
         core: &mut Core,
         now: Instant,
-        inbound: &Inbound<'_>,
+        request: (Path, RequestDigest),
         keys: IkeKeys,
         picked: Picked,
     ) -> Stage {
         let (Some(identity), Some(_)) = (&picked.id_i, &picked.auth) else {
             let error = Notify::new(notify::INVALID_SYNTAX, Vec::new());
-            return refuse(ends, core, now, inbound, keys, error, None);
+            return refuse(ends, core, now, request, keys, error, None);
         };
         let candidates: Vec<Arc<Connection>> =
             self.candidates.iter().filter_map(|id| core.config(*id)).collect();
@@ -282,7 +290,7 @@ impl AuthAwaited {
         if let Err(detail) = judged {
             let cause = Cause::AuthenticationFailed { side: "we refused the peer", detail };
             let error = Notify::new(notify::AUTHENTICATION_FAILED, Vec::new());
-            return refuse(ends, core, now, inbound, keys, error, Some(cause));
+            return refuse(ends, core, now, request, keys, error, Some(cause));
         }
         let config = Arc::clone(config);
         let our_identity = WireIdentity::from(&config.local_identity);
@@ -299,7 +307,7 @@ impl AuthAwaited {
                 let side = "we cannot prove our identity";
                 let cause = Cause::AuthenticationFailed { side, detail };
                 let error = Notify::new(notify::AUTHENTICATION_FAILED, Vec::new());
-                return refuse(ends, core, now, inbound, keys, error, Some(cause));
+                return refuse(ends, core, now, request, keys, error, Some(cause));
             }
         };
         let answer =
@@ -310,10 +318,11 @@ impl AuthAwaited {
         let lowest_nonce = lowest(&self.nonce_i, &self.nonce_r);
         let mut established = Established::new(core, now, config, keys, lowest_nonce.clone(), (0, 1));
         established.initial_contact = picked.notify(notify::INITIAL_CONTACT).is_some();
-        established.accept_request(inbound);
+        let (path, digest) = request;
+        established.accept_request(digest);
         let held = Held {
             exchange: Exchange::IkeAuth,
-            path: inbound.path,
+            path,
             before,
             refusal: notify::NO_ADDITIONAL_SAS,
             rekeys: None,
@@ -347,16 +356,17 @@ fn refuse(
     ends: &Ends,
     core: &mut Core,
     now: Instant,
-    inbound: &Inbound<'_>,
+    request: (Path, RequestDigest),
     mut keys: IkeKeys,
     error: Notify,
     cause: Option<Cause>,
 ) -> Stage {
     core.count("authentications_refused");
     let header = ends.header(Exchange::IkeAuth, true, 1);
-    let Ok(bytes) = keys.sealing.seal(header, &[Payload::Notify(error)], &mut core.random) else {
+    let Ok(answer) = keys.sealing.seal(header, &[Payload::Notify(error)], None, &mut core.random) else {
         return Closed::now(now, cause);
     };
-    core.transmit(inbound.path, &bytes);
-    Closed::answering(inbound.bytes, bytes, after(now, ANSWER_KEPT), cause)
+    let (path, digest) = request;
+    core.transmit_all(path, &answer);
+    Closed::answering(digest, answer, after(now, ANSWER_KEPT), cause)
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::connection::ConnectionState;
 use super::cookie::CookieJar;
 use super::sa::IkeSa;
-use crate::crypto::Random;
+use crate::crypto::{Datagrams, Random};
 use crate::{
     Cause, ChildId, Connection, ConnectionId, Event, IkeSaId, Limits, OperationId, Output, Path, SaOperation,
 };
@@ -100,6 +100,13 @@ impl Core {
         bytes.extend_from_slice(message);
         self.outputs.push_back(Output::Transmit { path, bytes });
         self.count("messages_out");
+    }
+
+    /// Sends a message that may consist of fragments.
+    pub(crate) fn transmit_all(&mut self, path: Path, datagrams: &Datagrams) {
+        for datagram in datagrams {
+            self.transmit(path, datagram);
+        }
     }
 
     pub(crate) fn config(&self, id: ConnectionId) -> Option<Arc<Connection>> {

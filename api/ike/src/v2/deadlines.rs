@@ -20,8 +20,8 @@ impl Established {
         let is_probe = matches!(self.send.task(), Some(Request::Probe));
         match self.send.retransmission().map(|retransmission| retransmission.poll(now, tries)) {
             None | Some(Due::Nothing) => {}
-            Some(Due::Send(bytes)) => {
-                core.transmit(ends.path, bytes);
+            Some(Due::Send(datagrams)) => {
+                core.transmit_all(ends.path, datagrams);
                 core.count("retransmissions");
             }
             Some(Due::GiveUp { .. }) => {

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use super::auth::ANSWER_KEPT;
 use super::child::{ChildRequest, ChildSa, ChildState};
 use super::core::{Core, Followup};
+use super::fragments::asks_again;
 use super::ike_rekey::{IkeRekeyRequest, TheirIkeRekey};
 use super::payloads::Picked;
 use super::sa::{Closed, Ends, Inbound, RequestDigest, Stage};
-use crate::crypto::IkeKeys;
+use crate::crypto::{Datagrams, IkeKeys};
 use crate::exchange::{Receive, ReceiveWindow, Retransmission, SendWindow, after};
 use crate::wire::registry::notify;
 use crate::wire::{Delete, Exchange, Notify, Payload, WireError, decode_payloads};
@@ -172,7 +173,9 @@ impl Established {
     ) -> (Stage, Classified) {
         let header = inbound.message.header;
         let dropped = |stage: Box<Self>, why| (Stage::Established(stage), Classified::Dropped(why));
-        let Some(encrypted) = inbound.message.encrypted() else { return dropped(self, "unprotected") };
+        if !inbound.message.is_protected() {
+            return dropped(self, "unprotected");
+        }
         if header.response {
             if !self.send.awaits(header.message_id) {
                 return dropped(self, "unexpected_response");
@@ -182,10 +185,11 @@ impl Established {
                 Receive::New if self.receive.is_pending() => return dropped(self, "request_pending"),
                 Receive::New => {}
                 Receive::Repeated(answer) => {
-                    if self.last_request != Some(RequestDigest::new(inbound.bytes)) {
+                    let (known, opening) = (self.last_request.as_ref(), &self.keys.opening);
+                    if !asks_again(known, opening, inbound, ends.fragments.agreed) {
                         return dropped(self, "outside_window");
                     }
-                    core.transmit(inbound.path, answer);
+                    core.transmit_all(inbound.path, answer);
                     core.count("responses_repeated");
                     return (Stage::Established(self), Classified::Ike);
                 }
@@ -193,11 +197,16 @@ impl Established {
                 Receive::Outside => return dropped(self, "outside_window"),
             }
         }
-        let Ok(plain) = self.keys.opening.open(inbound.bytes, encrypted) else {
-            return dropped(self, "integrity");
+        let opened = match ends.fragments.open(&self.keys.opening, inbound) {
+            Ok(Some(opened)) => opened,
+            Ok(None) => {
+                self.heard_at = now;
+                return (Stage::Established(self), Classified::Ike);
+            }
+            Err(why) => return dropped(self, why),
         };
         self.heard_at = now;
-        let payloads = decode_payloads(encrypted.first, &plain);
+        let payloads = decode_payloads(opened.first, &opened.plain);
         if header.response {
             let Some(request) = self.send.answered() else { return dropped(self, "unexpected_response") };
             let stage = match payloads.ok().and_then(|found| Picked::new(found).ok()) {
@@ -217,7 +226,7 @@ impl Established {
                 return dropped(self, "children_not_here");
             }
         }
-        self.accept_request(inbound);
+        self.accept_request(opened.digest);
         if inbound.path != ends.path && (ends.nat.remote || inbound.path.remote.ip() == ends.path.remote.ip())
         {
             // An authentic, new message: the peer's address as its NAT shows it now (section 2.23).
@@ -318,12 +327,12 @@ impl Established {
             phase: Phase::Informational,
             detail: "malformed payloads in a request".to_owned(),
         };
-        self.end_answering(ends, core, now, inbound.bytes, answer, Some(cause))
+        self.end_answering(ends, core, now, answer, Some(cause))
     }
 
-    pub(super) fn accept_request(&mut self, inbound: &Inbound<'_>) {
+    pub(super) fn accept_request(&mut self, digest: RequestDigest) {
         self.receive.accept();
-        self.last_request = Some(RequestDigest::new(inbound.bytes));
+        self.last_request = Some(digest);
     }
 
     /// Answers the request accepted last, and keeps the answer.
@@ -335,14 +344,16 @@ impl Established {
         exchange: Exchange,
         path: Path,
         payloads: &[Payload],
-    ) -> Vec<u8> {
+    ) -> Datagrams {
         let header = ends.header(exchange, true, self.receive.last_id());
         // A counter of 2^64 messages does not run out.
-        let Ok(bytes) = self.keys.sealing.seal(header, payloads, &mut core.random) else { return Vec::new() };
-        core.transmit(path, &bytes);
+        let limit = ends.limit_bytes(&core.limits);
+        let sealed = self.keys.sealing.seal(header, payloads, limit, &mut core.random);
+        let Ok(datagrams) = sealed else { return Vec::new() };
+        core.transmit_all(path, &datagrams);
         self.sent_at = now;
-        self.receive.respond(bytes.clone());
-        bytes
+        self.receive.respond(datagrams.clone());
+        datagrams
     }
 
     fn request(
@@ -358,10 +369,12 @@ impl Established {
             Request::DeleteChild(_) | Request::DeleteIke | Request::Probe => Exchange::Informational,
         };
         let header = ends.header(exchange, false, self.send.next_id());
-        let Ok(bytes) = self.keys.sealing.seal(header, payloads, &mut core.random) else { return };
-        core.transmit(ends.path, &bytes);
+        let limit = ends.limit_bytes(&core.limits);
+        let sealed = self.keys.sealing.seal(header, payloads, limit, &mut core.random);
+        let Ok(datagrams) = sealed else { return };
+        core.transmit_all(ends.path, &datagrams);
         self.sent_at = now;
-        let retransmission = Retransmission::new(bytes, now, &core.limits, &mut core.random);
+        let retransmission = Retransmission::new(datagrams, now, &core.limits, &mut core.random);
         self.send.sent(retransmission, request);
     }
 
@@ -512,12 +525,14 @@ impl Established {
         ends: &Ends,
         core: &mut Core,
         now: Instant,
-        request: &[u8],
-        answer: Vec<u8>,
+        answer: Datagrams,
         cause: Option<Cause>,
     ) -> Stage {
         self.discard(ends, core, cause.clone());
-        Closed::answering(request, answer, after(now, ANSWER_KEPT), cause)
+        match self.last_request.take() {
+            Some(request) => Closed::answering(request, answer, after(now, ANSWER_KEPT), cause),
+            None => Closed::now(now, cause),
+        }
     }
 
     /// The peer has shown since the SA came up that it has it too.

@@ -34,7 +34,7 @@ impl Established {
                 detail: format!("it sent {} after our proof", notify::name(error.kind)),
             };
             let answer = self.respond(ends, core, now, Exchange::Informational, inbound.path, &[]);
-            return self.end_answering(ends, core, now, inbound.bytes, answer, Some(cause));
+            return self.end_answering(ends, core, now, answer, Some(cause));
         }
         let mut ours = Vec::new();
         for delete in &picked.deletes {
@@ -106,6 +106,6 @@ impl Established {
             self.expires_at = after(now, ANSWER_KEPT);
             return Stage::Established(self);
         }
-        self.end_answering(ends, core, now, inbound.bytes, answer, cause)
+        self.end_answering(ends, core, now, answer, cause)
     }
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::auth;
 use super::core::Core;
+use super::fragments::Fragments;
 use super::nat;
 use super::payloads::Picked;
 use super::proof;
@@ -56,11 +57,12 @@ pub(crate) fn initiate(
         spis: Spis { initiator: core.new_ike_spi(id), responder: 0 },
         path: Path { local: (config.local, port).into(), remote: (config.remote, port).into() },
         nat: nat::Nat::default(),
+        fragments: Fragments::default(),
     };
     let nonce = core.random.array::<NONCE_LEN_BYTES>().to_vec();
     let bytes = request(&ends, &config, &key_pair, &nonce, None);
     core.transmit(ends.path, &bytes);
-    let retransmission = Retransmission::new(bytes, now, &core.limits, &mut core.random);
+    let retransmission = Retransmission::new(vec![bytes], now, &core.limits, &mut core.random);
     let sent = InitSent {
         config,
         first_child,
@@ -92,6 +94,7 @@ fn request(
     if config.authentication.signs() {
         payloads.push(proof::hash_algorithms());
     }
+    payloads.push(fragmentation_supported());
     Message::encode(ends.header(Exchange::IkeSaInit, false, 0), &payloads)
 }
 
@@ -169,7 +172,7 @@ impl InitSent {
     fn restart(&mut self, ends: &Ends, core: &mut Core, now: Instant) {
         let bytes = request(ends, &self.config, &self.key_pair, &self.nonce, self.cookie.as_deref());
         core.transmit(ends.path, &bytes);
-        self.retransmission = Retransmission::new(bytes, now, &core.limits, &mut core.random);
+        self.retransmission = Retransmission::new(vec![bytes], now, &core.limits, &mut core.random);
     }
 
     fn accept(
@@ -179,6 +182,7 @@ impl InitSent {
         picked: Picked,
     ) -> Result<Keyed, (Option<Cause>, &'static str)> {
         let hashes = proof::peer_hashes(&picked);
+        let fragments = picked.notify(notify::IKEV2_FRAGMENTATION_SUPPORTED).is_some();
         let (Some(sa), Some((group, public)), Some(nonce)) = (picked.sa, picked.key_exchange, picked.nonce)
         else {
             return Err((None, "missing_payload"));
@@ -203,11 +207,12 @@ impl InitSent {
         ends.spis.responder = spi_r;
         let keys = IkeKeys::first(chosen.suite, true, &shared, (&self.nonce, &nonce), ends.spis);
         ends.nat = nat::detect(ends.spis, inbound.path, &inbound.message.payloads);
+        ends.fragments = Fragments::new(fragments);
         Ok(Keyed { keys, nonce, hashes })
     }
 
     pub(super) fn into_parts(self) -> (Arc<Connection>, ChildId, Vec<u8>, Vec<u8>) {
-        let request = self.retransmission.bytes().to_vec();
+        let request = self.retransmission.datagrams().first().cloned().unwrap_or_default();
         (self.config, self.first_child, self.nonce, request)
     }
 
@@ -218,8 +223,8 @@ impl InitSent {
         }
         match self.retransmission.poll(now, core.limits.retransmit_tries) {
             Due::Nothing => {}
-            Due::Send(bytes) => {
-                core.transmit(ends.path, bytes);
+            Due::Send(datagrams) => {
+                core.transmit_all(ends.path, datagrams);
                 core.count("retransmissions");
             }
             Due::GiveUp { sent } => {
@@ -237,6 +242,11 @@ impl InitSent {
     pub(crate) fn first_child(&self) -> ChildId {
         self.first_child
     }
+}
+
+/// We take and send fragments (RFC 7383 section 2.3).
+fn fragmentation_supported() -> Payload {
+    Payload::Notify(Notify::new(notify::IKEV2_FRAGMENTATION_SUPPORTED, Vec::new()))
 }
 
 /// An answer must bear one proposal with one transform of each kind.
@@ -355,6 +365,7 @@ pub(crate) fn respond(
         spis,
         path: inbound.path,
         nat: nat::detect(unanswered, inbound.path, &inbound.message.payloads),
+        fragments: Fragments::new(picked.notify(notify::IKEV2_FRAGMENTATION_SUPPORTED).is_some()),
     };
     let nonce_r = core.random.array::<NONCE_LEN_BYTES>().to_vec();
     let mut payloads = vec![
@@ -371,6 +382,9 @@ pub(crate) fn respond(
         payloads.push(proof::hash_algorithms());
     }
     payloads.extend(proof::certificate_request(configs.iter().map(Arc::as_ref)));
+    if ends.fragments.agreed {
+        payloads.push(fragmentation_supported());
+    }
     let response = Message::encode(ends.header(Exchange::IkeSaInit, true, 0), &payloads);
     if response.len() > inbound.bytes.len() && !proven {
         // Whoever asks with less than it is answered must first show that it receives where it says it is.

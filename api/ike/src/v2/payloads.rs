@@ -53,7 +53,10 @@ impl Picked {
                 }
                 // Other encodings name places to fetch from, or keys that are not certified.
                 Payload::Certificate { .. } | Payload::CertificateRequest { .. } => {}
-                Payload::Vendor(_) | Payload::Encrypted(_) | Payload::Skipped { .. } => {}
+                Payload::Vendor(_)
+                | Payload::Encrypted(_)
+                | Payload::Fragment(_)
+                | Payload::Skipped { .. } => {}
             }
         }
         Ok(picked)

@@ -16,12 +16,13 @@ use std::time::Instant;
 use super::auth::AuthSent;
 use super::core::Core;
 use super::established::Established;
+use super::fragments::Fragments;
 use super::init::{AuthAwaited, InitSent};
 use super::nat::Nat;
 use super::payloads::our_spi;
-use crate::crypto::{Spis, prf};
+use crate::crypto::{Datagrams, Spis, prf};
 use crate::wire::{Exchange, Header, Message};
-use crate::{Cause, Classified, ConnectionId, Hash, IkeSaId, Path};
+use crate::{Cause, Classified, ConnectionId, Hash, IkeSaId, Limits, Path};
 
 /// Who talks to whom.
 pub(crate) struct Ends {
@@ -32,6 +33,7 @@ pub(crate) struct Ends {
     pub(crate) spis: Spis,
     pub(crate) path: Path,
     pub(crate) nat: Nat,
+    pub(crate) fragments: Fragments,
 }
 
 impl Ends {
@@ -49,7 +51,13 @@ impl Ends {
 
     /// The ends of the SA that a rekey makes of this one.
     pub(super) fn successor(&self, id: IkeSaId, initiator: bool, spis: Spis) -> Self {
-        Self { id, connection: self.connection, initiator, spis, path: self.path, nat: self.nat }
+        let fragments = Fragments::new(self.fragments.agreed);
+        Self { id, connection: self.connection, initiator, spis, path: self.path, nat: self.nat, fragments }
+    }
+
+    /// Longest message that goes in one piece, where the peer can take several.
+    pub(crate) fn limit_bytes(&self, limits: &Limits) -> Option<usize> {
+        self.fragments.agreed.then(|| limits.message_bytes(self.path))
     }
 
     pub(crate) fn our_spi(&self) -> u64 {
@@ -68,7 +76,7 @@ pub(crate) enum Stage {
 
 /// An SA that is gone, but whose last answer may have been lost.
 pub(crate) struct Closed {
-    answer: Option<(RequestDigest, Vec<u8>)>,
+    answer: Option<(RequestDigest, Datagrams)>,
     forget_at: Instant,
     pub(crate) cause: Option<Cause>,
 }
@@ -81,12 +89,12 @@ impl Closed {
 
     /// Gone; the same request gets the same answer until `forget_at`.
     pub(crate) fn answering(
-        request: &[u8],
-        answer: Vec<u8>,
+        request: RequestDigest,
+        answer: Datagrams,
         forget_at: Instant,
         cause: Option<Cause>,
     ) -> Stage {
-        Stage::Closed(Self { answer: Some((RequestDigest::new(request), answer)), forget_at, cause })
+        Stage::Closed(Self { answer: Some((request, answer)), forget_at, cause })
     }
 }
 
@@ -140,7 +148,7 @@ impl IkeSa {
                 let classified =
                     match answer.filter(|(digest, _)| *digest == RequestDigest::new(inbound.bytes)) {
                         Some((_, answer)) => {
-                            core.transmit(inbound.path, answer);
+                            core.transmit_all(inbound.path, answer);
                             core.count("responses_repeated");
                             Classified::Ike
                         }

@@ -1,7 +1,9 @@
 //! Chains of payloads, and whole messages in clear.
 
 use super::registry::payload as kind;
-use super::{Encrypted, Header, MAX_MESSAGE_BYTES, MAX_PAYLOADS, Payload, Reader, WireError, Writer};
+use super::{
+    Encrypted, Fragment, Header, MAX_MESSAGE_BYTES, MAX_PAYLOADS, Payload, Reader, WireError, Writer,
+};
 
 const CRITICAL: u8 = 0x80;
 
@@ -32,19 +34,16 @@ impl Message {
         writer.into_bytes()
     }
 
-    /// The Encrypted payload, which the chain's rules make the last.
-    pub(crate) fn encrypted(&self) -> Option<&Encrypted> {
-        match self.payloads.last() {
-            Some(Payload::Encrypted(encrypted)) => Some(encrypted),
-            _ => None,
-        }
+    /// The Encrypted payload, or a fragment of one, which the chain's rules make the last.
+    pub(crate) fn is_protected(&self) -> bool {
+        matches!(self.payloads.last(), Some(Payload::Encrypted(_) | Payload::Fragment(_)))
     }
 }
 
-/// Reads the payloads inside an Encrypted payload; another one among them is refused.
+/// Reads the payloads inside an Encrypted payload; another one, or a fragment, among them is refused.
 pub(crate) fn decode_payloads(first: u8, bytes: &[u8]) -> Result<Vec<Payload>, WireError> {
     let payloads = decode_chain(first, &mut Reader::new(bytes))?;
-    if matches!(payloads.last(), Some(Payload::Encrypted(_))) {
+    if matches!(payloads.last(), Some(Payload::Encrypted(_) | Payload::Fragment(_))) {
         return Err(WireError::BadValue);
     }
     Ok(payloads)
@@ -69,6 +68,23 @@ fn decode_chain(first: u8, reader: &mut Reader<'_>) -> Result<Vec<Payload>, Wire
             payloads.push(Payload::Encrypted(Encrypted { first: next, body: body.rest().to_vec() }));
             return Ok(payloads);
         }
+        if current == kind::FRAGMENT {
+            if !reader.is_empty() {
+                return Err(WireError::EncryptedNotLast);
+            }
+            let (number, total) = (body.u16()?, body.u16()?);
+            // RFC 7383 section 2.5.
+            if number == 0 || number > total || (number > 1 && next != kind::NONE) {
+                return Err(WireError::BadFragment);
+            }
+            payloads.push(Payload::Fragment(Fragment {
+                first: next,
+                number,
+                total,
+                body: body.rest().to_vec(),
+            }));
+            return Ok(payloads);
+        }
         payloads.push(Payload::decode(current, critical, &mut body)?);
         if !body.is_empty() {
             return Err(WireError::Trailing);
@@ -85,6 +101,7 @@ pub(crate) fn encode_payloads(payloads: &[Payload]) -> (u8, Vec<u8>) {
         let following = payloads.get(index.saturating_add(1)).map_or(kind::NONE, Payload::kind);
         let next = match payload {
             Payload::Encrypted(encrypted) => encrypted.first,
+            Payload::Fragment(fragment) => fragment.first,
             _ => following,
         };
         writer.u8(next);

@@ -32,7 +32,7 @@ pub(crate) use header::{Exchange, HEADER_LEN_BYTES, Header};
 pub(crate) use identity::WireIdentity;
 pub(crate) use message::{Message, decode_payloads, encode_payloads};
 pub(crate) use notify::{Delete, Notify};
-pub(crate) use payload::{Encrypted, Payload};
+pub(crate) use payload::{Encrypted, Fragment, Payload};
 pub(crate) use proposal::{Protocol, Transform, TransformKind, WireProposal};
 pub(crate) use reader::Reader;
 pub(crate) use writer::Writer;
@@ -59,6 +59,8 @@ pub(crate) enum WireError {
     UnknownCritical(u8),
     #[error("the encrypted payload is not the last")]
     EncryptedNotLast,
+    #[error("a fragment's number and total make no sense")]
+    BadFragment,
 }
 
 impl WireError {
@@ -74,6 +76,7 @@ impl WireError {
             Self::BadValue => "bad_value",
             Self::UnknownCritical(_) => "unknown_critical_payload",
             Self::EncryptedNotLast => "encrypted_not_last",
+            Self::BadFragment => "bad_fragment",
         }
     }
 }

@@ -13,6 +13,18 @@ pub(crate) struct Encrypted {
     pub(crate) body: Vec<u8>,
 }
 
+/// The Encrypted Fragment payload as it stands on the wire (RFC 7383 section 2.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fragment {
+    /// Type of the first payload of the whole message, in the first fragment; 0 in the others.
+    pub(crate) first: u8,
+    /// From 1 to `total`, which the decoder has checked.
+    pub(crate) number: u16,
+    pub(crate) total: u16,
+    /// IV, ciphertext and integrity check value.
+    pub(crate) body: Vec<u8>,
+}
+
 /// One payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Payload {
@@ -42,6 +54,7 @@ pub(crate) enum Payload {
     TsI(Vec<TrafficSelector>),
     TsR(Vec<TrafficSelector>),
     Encrypted(Encrypted),
+    Fragment(Fragment),
     /// Understood but not used, or unknown and not critical: skipped (RFC 7296 section 2.5).
     Skipped {
         kind: u8,
@@ -66,6 +79,7 @@ impl Payload {
             Self::TsI(_) => kind::TS_I,
             Self::TsR(_) => kind::TS_R,
             Self::Encrypted(_) => kind::ENCRYPTED,
+            Self::Fragment(_) => kind::FRAGMENT,
             Self::Skipped { kind, .. } => *kind,
         }
     }
@@ -132,6 +146,11 @@ impl Payload {
             Self::Delete(delete) => delete.encode(writer),
             Self::TsI(selectors) | Self::TsR(selectors) => selector::encode_all(selectors, writer),
             Self::Encrypted(encrypted) => writer.bytes(&encrypted.body),
+            Self::Fragment(fragment) => {
+                writer.u16(fragment.number);
+                writer.u16(fragment.total);
+                writer.bytes(&fragment.body);
+            }
         }
     }
 }

@@ -17,6 +17,8 @@ pub(crate) mod payload {
     pub(crate) const TS_I: u8 = 44;
     pub(crate) const TS_R: u8 = 45;
     pub(crate) const ENCRYPTED: u8 = 46;
+    /// Encrypted and Authenticated Fragment (RFC 7383 section 2.5).
+    pub(crate) const FRAGMENT: u8 = 53;
     /// Last of the types that RFC 7296 itself defines (EAP): all up to it are understood, if only to be skipped.
     pub(crate) const LAST_KNOWN: u8 = 48;
 }
@@ -54,6 +56,8 @@ pub(crate) mod notify {
     pub(crate) const ESP_TFC_PADDING_NOT_SUPPORTED: u16 = 16394;
     /// RFC 7427 section 4.
     pub(crate) const SIGNATURE_HASH_ALGORITHMS: u16 = 16431;
+    /// RFC 7383 section 2.3.
+    pub(crate) const IKEV2_FRAGMENTATION_SUPPORTED: u16 = 16430;
 
     /// The registry's name, for causes and logs.
     pub(crate) fn name(kind: u16) -> String {

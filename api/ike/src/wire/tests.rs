@@ -59,7 +59,7 @@ fn payload() -> impl Strategy<Value = Payload> {
         bytes(0..40).prop_map(Payload::Vendor),
         selectors().prop_map(Payload::TsI),
         selectors().prop_map(Payload::TsR),
-        (49u8..=255, bytes(0..40)).prop_map(|(kind, data)| Payload::Skipped { kind, data }),
+        (54u8..=255, bytes(0..40)).prop_map(|(kind, data)| Payload::Skipped { kind, data }),
     ]
 }
 

@@ -1,0 +1,114 @@
+//! RFC 7383 between two engines: what is too long for the path goes in fragments, whatever the link does to them.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use ike::sim::{Simulation, Weather, setup};
+use ike::*;
+
+const FIRST: ChildId = ChildId(1);
+const PATH_BYTES: usize = 160;
+const AROUND_BYTES: usize = 28;
+const FRAGMENT_PAYLOAD: u8 = 53;
+
+fn narrow() -> Limits {
+    Limits { fragment_ipv4_bytes: PATH_BYTES, ..Limits::default() }
+}
+
+fn start(seed: u64, limits: Limits, weather: Weather) -> Simulation {
+    let mut sim = Simulation::new(Instant::now(), seed, limits, weather);
+    let now = sim.now;
+    for side in [1, 0] {
+        let mut connection = setup::connection(side, 1);
+        connection.children[0].start = side == 0;
+        sim.hosts[side].engine.set_connection(now, connection);
+        sim.drain(side);
+    }
+    sim
+}
+
+fn is_fragment(bytes: &[u8]) -> bool {
+    bytes.len() > 28 && bytes[16] == FRAGMENT_PAYLOAD
+}
+
+/// IKE_SA_INIT cannot be cut; everything after it keeps to the path.
+fn assert_within_path(sim: &Simulation) {
+    for (_, _, bytes) in sim.link.log.iter().filter(|(_, _, bytes)| bytes.len() > 28 && bytes[18] != 34) {
+        assert!(bytes.len() + AROUND_BYTES <= PATH_BYTES, "{} bytes", bytes.len());
+    }
+}
+
+#[test]
+fn long_messages_go_in_fragments_and_short_ones_do_not() {
+    let mut sim = start(1, narrow(), Weather::FAIR);
+    sim.run(Duration::from_secs(2));
+    assert_eq!(sim.disagreement(FIRST), None);
+    assert!([0, 1].iter().all(|side| sim.link.log.iter().any(|(from, _, b)| from == side && is_fragment(b))));
+    assert_within_path(&sim);
+    sim.command(0, Command::RekeyIke(ConnectionId(1)));
+    sim.run(Duration::from_secs(1));
+    let before = sim.link.log.len();
+    sim.command(1, Command::RekeyChild(FIRST));
+    sim.run(Duration::from_secs(1));
+    assert!(
+        sim.link.log[before..].iter().any(|(_, _, bytes)| is_fragment(bytes)),
+        "a successor inherits them"
+    );
+    sim.command(0, Command::Terminate(ConnectionId(1)));
+    sim.run(Duration::from_secs(1));
+    assert!(sim.link.log.last().is_some_and(|(_, _, bytes)| !is_fragment(bytes)));
+    assert_within_path(&sim);
+}
+
+#[test]
+fn a_path_that_takes_all_of_it_sees_no_fragment() {
+    let mut sim = start(1, Limits::default(), Weather::FAIR);
+    sim.run(Duration::from_secs(2));
+    assert_eq!(sim.disagreement(FIRST), None);
+    assert!(!sim.link.log.iter().any(|(_, _, bytes)| is_fragment(bytes)));
+}
+
+#[test]
+fn a_foul_link_only_delays() {
+    for seed in 0..40 {
+        let mut sim = start(seed, narrow(), Weather::FOUL);
+        sim.run(Duration::from_secs(300));
+        sim.link.turn(Weather::FAIR);
+        sim.run(Duration::from_secs(120));
+        assert_eq!(sim.disagreement(FIRST), None, "seed {seed}");
+        assert_eq!(sim.ike_sas(), [1, 1], "seed {seed}");
+        assert_within_path(&sim);
+    }
+}
+
+#[test]
+fn retransmission_sends_the_same_fragments() {
+    let mut sim = start(1, narrow(), Weather::FAIR);
+    sim.run(Duration::from_secs(2));
+    sim.link.cut = true;
+    let before = sim.link.log.len();
+    sim.command(0, Command::RekeyIke(ConnectionId(1)));
+    sim.run(Duration::from_secs(10));
+    let sent: Vec<&Vec<u8>> = sim.link.log[before..].iter().map(|(_, _, bytes)| bytes).collect();
+    let distinct: BTreeSet<&&Vec<u8>> = sent.iter().collect();
+    assert!(sent.iter().any(|bytes| is_fragment(bytes)));
+    assert!(sent.len() >= 3 * distinct.len(), "{} datagrams, {} distinct", sent.len(), distinct.len());
+}
+
+/// The first and only the first fragment of a request that was answered is answered again.
+#[test]
+fn the_responder_repeats_itself_only_on_the_first_fragment() {
+    let mut sim = start(1, narrow(), Weather::FAIR);
+    sim.run(Duration::from_secs(2));
+    let requests: Vec<_> =
+        sim.link.log.iter().filter(|(from, _, bytes)| *from == 0 && is_fragment(bytes)).cloned().collect();
+    let answers = sim.link.log.iter().filter(|(from, _, bytes)| *from == 1 && is_fragment(bytes)).count();
+    assert!(requests.len() > 1 && answers > 1);
+    for (_, sent, bytes) in &requests {
+        let path = Path { local: sent.remote, remote: sent.local };
+        let before = sim.link.log.len();
+        sim.inject(1, path, bytes);
+        let number = u16::from_be_bytes([bytes[32], bytes[33]]);
+        assert_eq!(sim.link.log.len() - before, if number == 1 { answers } else { 0 }, "fragment {number}");
+    }
+}
