@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::future::Future;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -29,7 +30,8 @@ async fn main() -> Result<()> {
 
 async fn run(arguments: Run) -> Result<()> {
     let filter = EnvFilter::try_new(&arguments.log).context("--log is no filter")?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
 
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     let store = Store::open(&arguments.state_dir, credentials.as_deref()).await?;
