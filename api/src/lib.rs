@@ -12,6 +12,7 @@ mod action;
 mod body;
 mod caller;
 pub mod cli;
+pub mod core_dump;
 mod document;
 mod events;
 mod landing;

@@ -1,7 +1,7 @@
 //! Both daemons run as `deploy/systemd` runs them: not as root, with no capability but the units' own.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -90,6 +90,12 @@ fn the_daemons_need_no_more_than_their_units_give_them() -> Result<()> {
         let status = fs::read_to_string(format!("/proc/{}/status", process.pid()))?;
         let id = format!("Uid:\t{NOBODY}\t{NOBODY}\t{NOBODY}\t{NOBODY}");
         assert!(status.contains(&id) && status.contains("NoNewPrivs:\t1"), "{status}");
+        // The kernel gives root what another process of the same user must not read.
+        let owner = fs::metadata(format!("/proc/{}/mem", process.pid()))?.uid();
+        assert_eq!(owner, 0, "its memory can be dumped");
+        let limits = fs::read_to_string(format!("/proc/{}/limits", process.pid()))?;
+        let core = limits.lines().find(|line| line.starts_with("Max core file size"));
+        assert!(core.is_some_and(|line| line.split_whitespace().nth(4) == Some("0")), "{limits}");
     }
     Ok(())
 }
