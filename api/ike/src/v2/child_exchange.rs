@@ -315,6 +315,8 @@ impl Established {
             return;
         }
         self.conclude(ends, core, now, request, Phase::CreateChildSa, (&nonce_i, &nonce_r), picked);
+        // The peer may have deleted the pair meanwhile, and nobody asked for another one while its rekey was on the way.
+        core.followups.push_back(Followup::Ensure(ends.connection));
     }
 
     #[expect(clippy::too_many_arguments, reason = "the facts of one exchange, named at the two call sites")]
