@@ -74,6 +74,28 @@ fn a_crate_imports_only_what_the_map_allows() {
     }
 }
 
+/// Keys of IKE SAs come out of the engine in tests alone.
+#[test]
+fn nothing_that_is_shipped_logs_keys() {
+    let metadata = metadata();
+    let mut enabled = Vec::new();
+    for package in array(&metadata["packages"]) {
+        for dependency in array(&package["dependencies"]) {
+            let logs = strings(&dependency["features"]).any(|feature| feature == "key-log");
+            if logs && dependency["kind"].as_str() != Some("dev") {
+                enabled.push(text(&package["name"]).to_owned());
+            }
+        }
+        let forwarded = package["features"].as_object().expect("features").iter();
+        let forwards =
+            forwarded.flat_map(|(_, enables)| strings(enables)).any(|name| name.ends_with("/key-log"));
+        if forwards {
+            enabled.push(text(&package["name"]).to_owned());
+        }
+    }
+    assert!(enabled.is_empty(), "key-log outside of tests: {enabled:?}");
+}
+
 #[test]
 fn nothing_under_a_copyleft_licence_is_linked() {
     let metadata = metadata();

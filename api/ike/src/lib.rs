@@ -37,6 +37,8 @@ mod crypto;
 mod engine;
 mod exchange;
 mod keeper;
+#[cfg(feature = "key-log")]
+pub mod key_log;
 mod limits;
 pub mod sim;
 mod v2;

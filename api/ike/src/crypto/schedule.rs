@@ -71,6 +71,16 @@ impl IkeKeys {
         let (integrity_i, integrity_r) = (next(integrity_len), next(integrity_len));
         let (encryption_i, encryption_r) = (next(encryption_len), next(encryption_len));
         let (auth_initiator, auth_responder) = (next(prf_len), next(prf_len));
+        #[cfg(feature = "key-log")]
+        crate::key_log::record(crate::key_log::KeyRecord {
+            spi_i: spis.initiator,
+            spi_r: spis.responder,
+            suite,
+            sk_d: derive.to_vec(),
+            sk_a: [integrity_i.to_vec(), integrity_r.to_vec()],
+            sk_e: [encryption_i.to_vec(), encryption_r.to_vec()],
+            sk_p: [auth_initiator.to_vec(), auth_responder.to_vec()],
+        });
         let (ours, theirs) = if initiator {
             ((encryption_i, integrity_i), (encryption_r, integrity_r))
         } else {

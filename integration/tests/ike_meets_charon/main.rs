@@ -1,0 +1,16 @@
+//! The engine alone against strongSwan's charon on this machine: scenarios of negotiation that need no traffic.
+//!
+//! Our side is the engine on two UDP sockets behind a relay that can lose, hold, repeat and change each datagram; the
+//! other is charon in a namespace of its own, with ESP in user space. A scenario takes a second or two.
+
+mod cable;
+mod charon;
+mod datagram;
+mod establishment;
+mod liveness;
+mod malformed;
+mod ours;
+mod refusals;
+mod rekeys;
+mod relay;
+mod weather;

@@ -1,0 +1,243 @@
+//! New keys for a child and for the IKE SA, begun by either side and by both at once.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use ike::{Command, Event};
+use integration::interop::Role;
+
+use crate::cable::{Cable, connection, scenario};
+use crate::charon::Settings;
+use crate::datagram::{CREATE_CHILD_SA, exchange};
+use crate::ours::{CHILD, CONNECTION, Ours};
+
+/// Both ends have the same IKE SA and the same child, and the child is none of `old`.
+fn agree(cable: &Cable, engine: &Ours, old: &BTreeSet<u32>) -> Result<()> {
+    engine.until("the same new SAs at both ends", |state| {
+        let mut sas = state.engine.isakmp_sas(Instant::now());
+        let sa = sas.pop().context("no IKE SA")?;
+        ensure!(sas.is_empty() && sa.state == "established", "{sas:?} {sa:?}");
+        let pairs: Vec<_> = state.installed.values().collect();
+        let [pair] = pairs.as_slice() else { bail!("{} pairs, events {:?}", pairs.len(), state.events) };
+        ensure!(!old.contains(&pair.spi_in), "still {:08x}", pair.spi_in);
+        let shown = cable.charon.swanctl("--list-sas")?;
+        ensure!(shown.matches("IKEv2,").count() == 1 && shown.matches("INSTALLED").count() == 1, "{shown}");
+        ensure!(shown.contains(&format!("{:016x}_i", sa.spi_i)), "{sa:?} {shown}");
+        ensure!(shown.contains(&format!("in  {:08x}", pair.spi_out)), "{:08x} {shown}", pair.spi_out);
+        ensure!(shown.contains(&format!("out {:08x}", pair.spi_in)), "{:08x} {shown}", pair.spi_in);
+        Ok(())
+    })
+}
+
+fn pairs(engine: &Ours) -> BTreeSet<u32> {
+    engine.state().installed.keys().copied().collect()
+}
+
+#[test]
+fn of_the_child_begun_by_either() -> Result<()> {
+    for (what, ours, theirs) in [
+        ("child rekey", connection(), Settings::default()),
+        (
+            "child rekey with a key exchange of its own",
+            with_pfs(),
+            Settings { esp: "aes256gcm16-x25519-noesn", ..Settings::default() },
+        ),
+    ] {
+        let cable = Cable::new()?;
+        let engine = cable.up(Role::Initiator, ours, &theirs)?;
+        for role in Role::BOTH {
+            scenario(21, what, role).judge(|| {
+                let old = pairs(&engine);
+                match role {
+                    Role::Initiator => engine.command(Command::RekeyChild(CHILD)),
+                    Role::Responder => drop(cable.charon.swanctl("--rekey --child net")?),
+                }
+                agree(&cable, &engine, &old)?;
+                let replaced = engine.state().events.iter().any(
+                    |event| matches!(event, Event::ChildRekeyed { replaced, .. } if old.contains(replaced)),
+                );
+                ensure!(replaced, "no such event");
+                let down = engine.state().events.iter().any(|event| matches!(event, Event::ChildDown { .. }));
+                ensure!(!down, "the child was down");
+                Ok(())
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn with_pfs() -> ike::Connection {
+    let mut connection = connection();
+    for child in &mut connection.children {
+        for proposal in &mut child.proposals {
+            proposal.groups = vec![ike::Group::Curve25519];
+        }
+    }
+    connection
+}
+
+/// RFC 7296 section 2.8: children move, message ids begin anew.
+#[test]
+fn of_the_ike_sa_begun_by_either() -> Result<()> {
+    let cable = Cable::new()?;
+    let engine = cable.up(Role::Initiator, connection(), &Settings::default())?;
+    for role in Role::BOTH {
+        scenario(22, "IKE SA rekey: the child stays, message ids begin anew", role).judge(|| {
+            let before = engine.settles(1)?;
+            let child = pairs(&engine);
+            match role {
+                Role::Initiator => engine.command(Command::RekeyIke(CONNECTION)),
+                Role::Responder => drop(cable.charon.swanctl("--rekey --ike far")?),
+            }
+            engine.event("an IKE SA in place of the old", |event| {
+                matches!(event, Event::IkeRekeyed { .. }).then_some(())
+            })?;
+            engine.until("the new IKE SA alone", |state| {
+                let sas = state.engine.isakmp_sas(Instant::now());
+                ensure!(sas.len() == 1 && sas.iter().all(|sa| sa.spi_i != before.spi_i), "{sas:?}");
+                Ok(())
+            })?;
+            agree(&cable, &engine, &BTreeSet::new())?;
+            ensure!(pairs(&engine) == child, "another child");
+            // The new one is good for more than to be there.
+            engine.command(Command::RekeyChild(CHILD));
+            agree(&cable, &engine, &child)
+        })?;
+    }
+    Ok(())
+}
+
+/// What is held back until both have begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Late {
+    /// Our request: charon's arrives first.
+    Ours,
+    /// charon's request: ours arrives first.
+    Theirs,
+    /// Both: they cross.
+    Both,
+}
+
+/// Has both ends begin an exchange before either hears of the other's.
+fn crossing(cable: &Cable, engine: &Ours, late: Late, ours: Command, theirs: &str) -> Result<()> {
+    if late != Late::Theirs {
+        engine.state().out.hold();
+    }
+    if late != Late::Ours {
+        engine.state().inward.hold();
+    }
+    let heard = engine.state().inward.count();
+    if late == Late::Theirs {
+        // Ours goes out and is answered; the answer waits behind charon's request.
+        cable.charon.swanctl(theirs)?;
+        engine.until("charon's request", |state| {
+            ensure!(state.inward.count() > heard, "none");
+            Ok(())
+        })?;
+        engine.command(ours);
+        engine.until("charon's answer", |state| {
+            ensure!(state.inward.count() > heard + 1, "none");
+            Ok(())
+        })?;
+    } else {
+        engine.command(ours);
+        cable.charon.swanctl(theirs)?;
+        engine.until("both requests", |state| {
+            ensure!(state.inward.count() > heard && state.out.holding() > 0, "not yet");
+            Ok(())
+        })?;
+    }
+    let now = Instant::now();
+    let mut state = engine.state();
+    state.out.release(now);
+    state.inward.release(now);
+    Ok(())
+}
+
+#[test]
+fn of_the_child_by_both_at_once() -> Result<()> {
+    for late in [Late::Ours, Late::Theirs, Late::Both] {
+        let what = match late {
+            Late::Ours => "simultaneous child rekey, our request is late",
+            Late::Theirs => "simultaneous child rekey, the peer's request is late",
+            Late::Both => "simultaneous child rekey, requests cross",
+        };
+        let cable = Cable::new()?;
+        scenario(23, what, Role::Initiator).judge(|| {
+            let engine = cable.up(Role::Initiator, connection(), &Settings::default())?;
+            let old = pairs(&engine);
+            crossing(&cable, &engine, late, Command::RekeyChild(CHILD), "--rekey --child net")?;
+            agree(&cable, &engine, &old)?;
+            let state = engine.state();
+            let created = state.out.known().iter().filter(|bytes| exchange(bytes) == Some(CREATE_CHILD_SA));
+            ensure!(created.count() >= 2, "no collision happened");
+            ensure!(
+                !state.events.iter().any(|event| matches!(event, Event::ChildDown { .. })),
+                "the child was down"
+            );
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn of_the_ike_sa_by_both_at_once() -> Result<()> {
+    for late in [Late::Ours, Late::Theirs, Late::Both] {
+        let what = match late {
+            Late::Ours => "simultaneous IKE SA rekey, our request is late",
+            Late::Theirs => "simultaneous IKE SA rekey, the peer's request is late",
+            Late::Both => "simultaneous IKE SA rekey, requests cross",
+        };
+        let cable = Cable::new()?;
+        scenario(23, what, Role::Initiator).judge(|| {
+            let engine = cable.up(Role::Initiator, connection(), &Settings::default())?;
+            let child = pairs(&engine);
+            let before = engine.settles(1)?.spi_i;
+            crossing(&cable, &engine, late, Command::RekeyIke(CONNECTION), "--rekey --ike far")?;
+            engine.until("an IKE SA in place of the old", |state| {
+                let sas = state.engine.isakmp_sas(Instant::now());
+                ensure!(sas.len() == 1 && sas.iter().all(|sa| sa.spi_i != before), "{sas:?}");
+                Ok(())
+            })?;
+            agree(&cable, &engine, &BTreeSet::new())?;
+            ensure!(pairs(&engine) == child, "another child");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// RFC 7296 section 2.25.1: the deletion wins.
+#[test]
+fn of_a_child_that_the_peer_deletes() -> Result<()> {
+    let cable = Cable::new()?;
+    scenario(23, "child rekey against the peer's deletion of it, requests cross", Role::Initiator).judge(
+        || {
+            let engine = cable.up(Role::Initiator, connection(), &Settings::default())?;
+            let old = pairs(&engine);
+            crossing(
+                &cable,
+                &engine,
+                Late::Both,
+                Command::RekeyChild(CHILD),
+                "--terminate --child net --timeout -1",
+            )?;
+            // We want the child: it is there again, as another one, or as the one that our rekey made.
+            agree(&cable, &engine, &old)
+        },
+    )
+}
+
+#[test]
+fn of_a_child_while_the_ike_sa_goes_too() -> Result<()> {
+    let cable = Cable::new()?;
+    scenario(23, "child rekey against the peer's IKE SA rekey, requests cross", Role::Initiator).judge(|| {
+        let engine = cable.up(Role::Initiator, connection(), &Settings::default())?;
+        let old = pairs(&engine);
+        crossing(&cable, &engine, Late::Both, Command::RekeyChild(CHILD), "--rekey --ike far")?;
+        // TEMPORARY_FAILURE, and again later (section 2.25).
+        agree(&cable, &engine, &old)
+    })
+}

@@ -1,0 +1,145 @@
+//! What is between the two ends: it can lose, repeat, change and hold datagrams, chosen by their number.
+//!
+//! Messages are counted from 0 in each direction as the engine or charon makes them; a retransmission has its
+//! message's number, and only the first copy is acted on. So a script does the same in each run.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+/// Seen from our engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// To the peer.
+    Out,
+    /// From the peer.
+    In,
+}
+
+/// What to do with the first copy of a message.
+pub(crate) enum Action {
+    /// It is lost.
+    Drop,
+    /// It comes as this makes it.
+    Change(Change),
+}
+
+/// What somebody on the way makes of a datagram.
+pub(crate) type Change = Box<dyn FnOnce(&mut Vec<u8>) + Send>;
+
+/// A chance for everything that passes, from a seed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Weather {
+    /// Where the chances come from.
+    pub(crate) seed: u64,
+    /// Of a hundred datagrams, lost.
+    pub(crate) loss: u64,
+    /// Of a hundred datagrams, repeated.
+    pub(crate) repeated: u64,
+    /// Of a hundred datagrams, late, so that later ones overtake them.
+    pub(crate) late: u64,
+}
+
+const LATE_BY: Duration = Duration::from_millis(150);
+
+/// One direction. `T` is where a datagram goes or comes from.
+pub(crate) struct Lane<T> {
+    known: Vec<Vec<u8>>,
+    script: BTreeMap<usize, Action>,
+    weather: Option<Weather>,
+    held: Option<Vec<(T, Vec<u8>)>>,
+    ready: VecDeque<(Instant, T, Vec<u8>)>,
+}
+
+impl<T: Clone> Lane<T> {
+    pub(crate) fn new() -> Self {
+        Self { known: Vec::new(), script: BTreeMap::new(), weather: None, held: None, ready: VecDeque::new() }
+    }
+
+    /// Acts on the message with this number when it comes.
+    pub(crate) fn script(&mut self, number: usize, action: Action) {
+        self.script.insert(number, action);
+    }
+
+    /// How many different messages have come.
+    pub(crate) fn count(&self) -> usize {
+        self.known.len()
+    }
+
+    /// The messages that have come, in order.
+    pub(crate) fn known(&self) -> &[Vec<u8>] {
+        &self.known
+    }
+
+    pub(crate) fn set_weather(&mut self, weather: Option<Weather>) {
+        self.weather = weather;
+    }
+
+    /// From now on everything waits.
+    pub(crate) fn hold(&mut self) {
+        self.held.get_or_insert_default();
+    }
+
+    /// What waits goes on, in order.
+    pub(crate) fn release(&mut self, now: Instant) {
+        for (way, bytes) in self.held.take().into_iter().flatten() {
+            self.ready.push_back((now, way, bytes));
+        }
+    }
+
+    /// What waits is lost.
+    pub(crate) fn forget(&mut self) {
+        self.held = None;
+    }
+
+    /// How many wait.
+    pub(crate) fn holding(&self) -> usize {
+        self.held.as_ref().map_or(0, Vec::len)
+    }
+
+    /// A datagram comes.
+    pub(crate) fn push(&mut self, now: Instant, way: T, mut bytes: Vec<u8>) {
+        let mut copies = 1;
+        if !self.known.contains(&bytes) {
+            let number = self.known.len();
+            self.known.push(bytes.clone());
+            match self.script.remove(&number) {
+                Some(Action::Drop) => return,
+                Some(Action::Change(change)) => change(&mut bytes),
+                None => {}
+            }
+        }
+        let mut at = now;
+        if let Some(weather) = &mut self.weather {
+            if weather.chance(weather.loss) {
+                return;
+            }
+            copies += u32::from(weather.chance(weather.repeated));
+            if weather.chance(weather.late) {
+                at += LATE_BY;
+            }
+        }
+        for _ in 0..copies {
+            match &mut self.held {
+                Some(held) => held.push((way.clone(), bytes.clone())),
+                None => self.ready.push_back((at, way.clone(), bytes.clone())),
+            }
+        }
+    }
+
+    /// The next datagram that arrives.
+    pub(crate) fn pop(&mut self, now: Instant) -> Option<(T, Vec<u8>)> {
+        let index = self.ready.iter().position(|(at, ..)| *at <= now)?;
+        self.ready.remove(index).map(|(_, way, bytes)| (way, bytes))
+    }
+}
+
+impl Weather {
+    /// True in that many of a hundred cases (splitmix64).
+    fn chance(&mut self, percent: u64) -> bool {
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.seed;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % 100 < percent
+    }
+}
