@@ -48,20 +48,27 @@ pub enum Identity {
     DistinguishedName(Vec<u8>),
 }
 
-/// IKE encryption (RFC 7296 transform type 1).
+/// IKE encryption (RFC 7296 transform type 1; RFC 2409 appendix A). IKEv1 has no AES-GCM here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "the names are the registry's")]
 pub enum IkeEncryption {
     Aes128Gcm16,
     Aes256Gcm16,
     Aes128Cbc,
+    Aes192Cbc,
     Aes256Cbc,
+    /// Legacy: its block of 64 bits is too short.
+    TripleDesCbc,
 }
 
 /// IKE integrity and PRF hash (transform types 2 and 3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "the names are the registry's")]
 pub enum Hash {
+    /// Legacy: broken as a hash.
+    Md5,
+    /// Legacy: weak as a hash.
+    Sha1,
     Sha2_256,
     Sha2_384,
     Sha2_512,
@@ -70,12 +77,22 @@ pub enum Hash {
 /// Key-exchange method (transform type 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Group {
+    /// 2; legacy: within reach of a state.
+    Modp1024,
+    /// 5; legacy.
+    Modp1536,
     /// 14
     Modp2048,
+    /// 15
+    Modp3072,
+    /// 16
+    Modp4096,
     /// 19
     EcpP256,
     /// 20
     EcpP384,
+    /// 21
+    EcpP521,
     /// 31
     Curve25519,
 }

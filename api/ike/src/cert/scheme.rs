@@ -3,15 +3,21 @@
 use rustls_pki_types::SignatureVerificationAlgorithm;
 use webpki::aws_lc_rs as algorithms;
 
-use crate::Hash;
+/// A hash that is strong enough to be signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SignatureHash {
+    Sha2_256,
+    Sha2_384,
+    Sha2_512,
+}
 
 /// A way to sign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scheme {
-    RsaPkcs1(Hash),
+    RsaPkcs1(SignatureHash),
     /// With MGF1 of the same hash and a salt of its length.
-    RsaPss(Hash),
-    Ecdsa(Hash),
+    RsaPss(SignatureHash),
+    Ecdsa(SignatureHash),
     Ed25519,
 }
 
@@ -21,7 +27,8 @@ const IDENTITY_HASH: u16 = 5;
 /// What SIGNATURE_HASH_ALGORITHMS says: all that we verify.
 pub(crate) const OUR_HASHES: [u16; 4] = [2, 3, 4, IDENTITY_HASH];
 
-const HASHES: [Hash; 3] = [Hash::Sha2_256, Hash::Sha2_384, Hash::Sha2_512];
+const HASHES: [SignatureHash; 3] =
+    [SignatureHash::Sha2_256, SignatureHash::Sha2_384, SignatureHash::Sha2_512];
 
 /// The hashes that the peer verifies; `None` when it did not say, that is, does not know RFC 7427.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -54,9 +61,9 @@ impl Scheme {
     fn hash_number(self) -> u16 {
         match self {
             Self::RsaPkcs1(hash) | Self::RsaPss(hash) | Self::Ecdsa(hash) => match hash {
-                Hash::Sha2_256 => 2,
-                Hash::Sha2_384 => 3,
-                Hash::Sha2_512 => 4,
+                SignatureHash::Sha2_256 => 2,
+                SignatureHash::Sha2_384 => 3,
+                SignatureHash::Sha2_512 => 4,
             },
             Self::Ed25519 => IDENTITY_HASH,
         }
@@ -93,27 +100,27 @@ impl Scheme {
     /// What verifies it: one entry for each kind of key that can have made it.
     pub(crate) fn verifiers(self) -> Vec<&'static dyn SignatureVerificationAlgorithm> {
         match self {
-            Self::RsaPkcs1(Hash::Sha2_256) => vec![algorithms::RSA_PKCS1_2048_8192_SHA256],
-            Self::RsaPkcs1(Hash::Sha2_384) => vec![algorithms::RSA_PKCS1_2048_8192_SHA384],
-            Self::RsaPkcs1(Hash::Sha2_512) => vec![algorithms::RSA_PKCS1_2048_8192_SHA512],
-            Self::RsaPss(Hash::Sha2_256) => vec![algorithms::RSA_PSS_2048_8192_SHA256_LEGACY_KEY],
-            Self::RsaPss(Hash::Sha2_384) => vec![algorithms::RSA_PSS_2048_8192_SHA384_LEGACY_KEY],
-            Self::RsaPss(Hash::Sha2_512) => vec![algorithms::RSA_PSS_2048_8192_SHA512_LEGACY_KEY],
-            Self::Ecdsa(Hash::Sha2_256) => {
+            Self::RsaPkcs1(SignatureHash::Sha2_256) => vec![algorithms::RSA_PKCS1_2048_8192_SHA256],
+            Self::RsaPkcs1(SignatureHash::Sha2_384) => vec![algorithms::RSA_PKCS1_2048_8192_SHA384],
+            Self::RsaPkcs1(SignatureHash::Sha2_512) => vec![algorithms::RSA_PKCS1_2048_8192_SHA512],
+            Self::RsaPss(SignatureHash::Sha2_256) => vec![algorithms::RSA_PSS_2048_8192_SHA256_LEGACY_KEY],
+            Self::RsaPss(SignatureHash::Sha2_384) => vec![algorithms::RSA_PSS_2048_8192_SHA384_LEGACY_KEY],
+            Self::RsaPss(SignatureHash::Sha2_512) => vec![algorithms::RSA_PSS_2048_8192_SHA512_LEGACY_KEY],
+            Self::Ecdsa(SignatureHash::Sha2_256) => {
                 vec![
                     algorithms::ECDSA_P256_SHA256,
                     algorithms::ECDSA_P384_SHA256,
                     algorithms::ECDSA_P521_SHA256,
                 ]
             }
-            Self::Ecdsa(Hash::Sha2_384) => {
+            Self::Ecdsa(SignatureHash::Sha2_384) => {
                 vec![
                     algorithms::ECDSA_P256_SHA384,
                     algorithms::ECDSA_P384_SHA384,
                     algorithms::ECDSA_P521_SHA384,
                 ]
             }
-            Self::Ecdsa(Hash::Sha2_512) => {
+            Self::Ecdsa(SignatureHash::Sha2_512) => {
                 vec![
                     algorithms::ECDSA_P256_SHA512,
                     algorithms::ECDSA_P384_SHA512,
@@ -153,30 +160,30 @@ fn rsa(last: u8) -> [u8; 9] {
     [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, last]
 }
 
-fn pkcs1_arc(hash: Hash) -> u8 {
+fn pkcs1_arc(hash: SignatureHash) -> u8 {
     match hash {
-        Hash::Sha2_256 => 11,
-        Hash::Sha2_384 => 12,
-        Hash::Sha2_512 => 13,
+        SignatureHash::Sha2_256 => 11,
+        SignatureHash::Sha2_384 => 12,
+        SignatureHash::Sha2_512 => 13,
     }
 }
 
-fn ecdsa_arc(hash: Hash) -> u8 {
+fn ecdsa_arc(hash: SignatureHash) -> u8 {
     match hash {
-        Hash::Sha2_256 => 2,
-        Hash::Sha2_384 => 3,
-        Hash::Sha2_512 => 4,
+        SignatureHash::Sha2_256 => 2,
+        SignatureHash::Sha2_384 => 3,
+        SignatureHash::Sha2_512 => 4,
     }
 }
 
 /// RSASSA-PSS-params (RFC 4055 section 3.1) with the given parameters of the hash and of MGF1's hash.
-fn pss(hash: Hash, parameters: [&[u8]; 2]) -> Vec<u8> {
+fn pss(hash: SignatureHash, parameters: [&[u8]; 2]) -> Vec<u8> {
     const ID_RSASSA_PSS: u8 = 10;
     const ID_MGF1: u8 = 8;
     let (arc, salt_len_bytes) = match hash {
-        Hash::Sha2_256 => (1, 32),
-        Hash::Sha2_384 => (2, 48),
-        Hash::Sha2_512 => (3, 64),
+        SignatureHash::Sha2_256 => (1, 32),
+        SignatureHash::Sha2_384 => (2, 48),
+        SignatureHash::Sha2_512 => (3, 64),
     };
     let hash_oid = oid(&[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, arc]);
     let [of_hash, of_mask] = parameters;

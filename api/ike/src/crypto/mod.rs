@@ -1,7 +1,18 @@
 //! Suites, key exchange and the key schedule (RFC 7296 sections 2.13 to 2.18, RFC 5282).
 
 mod agreement;
+mod cbc;
 mod esp;
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::panic,
+    reason = "a test may fail by panicking"
+)]
+mod legacy_tests;
 mod modp;
 mod prf;
 mod random;
@@ -22,6 +33,7 @@ mod tests;
 use zeroize::Zeroizing;
 
 pub(crate) use agreement::KeyPair;
+pub(crate) use cbc::CbcCipher;
 pub(crate) use esp::{EspSuite, child_keys};
 pub(crate) use prf::{digest_sha1, prf, prf_plus};
 pub(crate) use random::Random;

@@ -1,22 +1,29 @@
-//! MODP group 14 (RFC 3526 section 3), constant time in the exponent.
+//! MODP groups 2 (RFC 2409 section 6.2), 5 and 14 to 16 (RFC 3526), constant time in the exponent.
 
 use crypto_bigint::modular::{FixedMontyForm, FixedMontyParams};
-use crypto_bigint::{Odd, U384, U2048};
+use crypto_bigint::{Odd, U512, U1024, U1536, U2048, U3072, U4096, Uint};
 use zeroize::Zeroizing;
 
 use super::{CryptoError, Random, Secret};
+use crate::Group;
 
-const PRIME: U2048 = U2048::from_be_hex(concat!(
-    "ffffffffffffffffc90fdaa22168c234c4c6628b80dc1cd129024e088a67cc74",
-    "020bbea63b139b22514a08798e3404ddef9519b3cd3a431b302b0a6df25f1437",
-    "4fe1356d6d51c245e485b576625e7ec6f44c42e9a637ed6b0bff5cb6f406b7ed",
-    "ee386bfb5a899fa5ae9f24117c4b1fe649286651ece45b3dc2007cb8a163bf05",
-    "98da48361c55d39a69163fa8fd24cf5f83655d23dca3ad961c62f356208552bb",
-    "9ed529077096966d670c354e4abc9804f1746c08ca18217c32905e462e36ce3b",
-    "e39e772c180e86039b2783a2ec07a28fb5c55df06f4c52c9de2bcbf695581718",
-    "3995497cea956ae515d2261898fa051015728e5a8aacaa68ffffffffffffffff",
-));
-const PARAMS: FixedMontyParams<{ U2048::LIMBS }> =
+const PARAMS_1024: FixedMontyParams<{ U1024::LIMBS }> =
+    FixedMontyParams::new_vartime(Odd::<U1024>::from_be_hex(concat!(
+        "ffffffffffffffffc90fdaa22168c234c4c6628b80dc1cd129024e088a67cc74",
+        "020bbea63b139b22514a08798e3404ddef9519b3cd3a431b302b0a6df25f1437",
+        "4fe1356d6d51c245e485b576625e7ec6f44c42e9a637ed6b0bff5cb6f406b7ed",
+        "ee386bfb5a899fa5ae9f24117c4b1fe649286651ece65381ffffffffffffffff",
+    )));
+const PARAMS_1536: FixedMontyParams<{ U1536::LIMBS }> =
+    FixedMontyParams::new_vartime(Odd::<U1536>::from_be_hex(concat!(
+        "ffffffffffffffffc90fdaa22168c234c4c6628b80dc1cd129024e088a67cc74",
+        "020bbea63b139b22514a08798e3404ddef9519b3cd3a431b302b0a6df25f1437",
+        "4fe1356d6d51c245e485b576625e7ec6f44c42e9a637ed6b0bff5cb6f406b7ed",
+        "ee386bfb5a899fa5ae9f24117c4b1fe649286651ece45b3dc2007cb8a163bf05",
+        "98da48361c55d39a69163fa8fd24cf5f83655d23dca3ad961c62f356208552bb",
+        "9ed529077096966d670c354e4abc9804f1746c08ca237327ffffffffffffffff",
+    )));
+const PARAMS_2048: FixedMontyParams<{ U2048::LIMBS }> =
     FixedMontyParams::new_vartime(Odd::<U2048>::from_be_hex(concat!(
         "ffffffffffffffffc90fdaa22168c234c4c6628b80dc1cd129024e088a67cc74",
         "020bbea63b139b22514a08798e3404ddef9519b3cd3a431b302b0a6df25f1437",
@@ -27,49 +34,120 @@ const PARAMS: FixedMontyParams<{ U2048::LIMBS }> =
         "e39e772c180e86039b2783a2ec07a28fb5c55df06f4c52c9de2bcbf695581718",
         "3995497cea956ae515d2261898fa051015728e5a8aacaa68ffffffffffffffff",
     )));
-/// Length of a public value and of the shared secret, leading zeros included (RFC 7296 section 3.4).
-pub(crate) const PUBLIC_LEN_BYTES: usize = 256;
-/// More than twice the group's strength (RFC 3526 section 8), each used once.
-const EXPONENT_BITS: u32 = 384;
-const EXPONENT_LEN_BYTES: usize = 48;
+const PARAMS_3072: FixedMontyParams<{ U3072::LIMBS }> =
+    FixedMontyParams::new_vartime(Odd::<U3072>::from_be_hex(concat!(
+        "ffffffffffffffffc90fdaa22168c234c4c6628b80dc1cd129024e088a67cc74",
+        "020bbea63b139b22514a08798e3404ddef9519b3cd3a431b302b0a6df25f1437",
+        "4fe1356d6d51c245e485b576625e7ec6f44c42e9a637ed6b0bff5cb6f406b7ed",
+        "ee386bfb5a899fa5ae9f24117c4b1fe649286651ece45b3dc2007cb8a163bf05",
+        "98da48361c55d39a69163fa8fd24cf5f83655d23dca3ad961c62f356208552bb",
+        "9ed529077096966d670c354e4abc9804f1746c08ca18217c32905e462e36ce3b",
+        "e39e772c180e86039b2783a2ec07a28fb5c55df06f4c52c9de2bcbf695581718",
+        "3995497cea956ae515d2261898fa051015728e5a8aaac42dad33170d04507a33",
+        "a85521abdf1cba64ecfb850458dbef0a8aea71575d060c7db3970f85a6e1e4c7",
+        "abf5ae8cdb0933d71e8c94e04a25619dcee3d2261ad2ee6bf12ffa06d98a0864",
+        "d87602733ec86a64521f2b18177b200cbbe117577a615d6c770988c0bad946e2",
+        "08e24fa074e5ab3143db5bfce0fd108e4b82d120a93ad2caffffffffffffffff",
+    )));
+const PARAMS_4096: FixedMontyParams<{ U4096::LIMBS }> =
+    FixedMontyParams::new_vartime(Odd::<U4096>::from_be_hex(concat!(
+        "ffffffffffffffffc90fdaa22168c234c4c6628b80dc1cd129024e088a67cc74",
+        "020bbea63b139b22514a08798e3404ddef9519b3cd3a431b302b0a6df25f1437",
+        "4fe1356d6d51c245e485b576625e7ec6f44c42e9a637ed6b0bff5cb6f406b7ed",
+        "ee386bfb5a899fa5ae9f24117c4b1fe649286651ece45b3dc2007cb8a163bf05",
+        "98da48361c55d39a69163fa8fd24cf5f83655d23dca3ad961c62f356208552bb",
+        "9ed529077096966d670c354e4abc9804f1746c08ca18217c32905e462e36ce3b",
+        "e39e772c180e86039b2783a2ec07a28fb5c55df06f4c52c9de2bcbf695581718",
+        "3995497cea956ae515d2261898fa051015728e5a8aaac42dad33170d04507a33",
+        "a85521abdf1cba64ecfb850458dbef0a8aea71575d060c7db3970f85a6e1e4c7",
+        "abf5ae8cdb0933d71e8c94e04a25619dcee3d2261ad2ee6bf12ffa06d98a0864",
+        "d87602733ec86a64521f2b18177b200cbbe117577a615d6c770988c0bad946e2",
+        "08e24fa074e5ab3143db5bfce0fd108e4b82d120a92108011a723c12a787e6d7",
+        "88719a10bdba5b2699c327186af4e23c1a946834b6150bda2583e9ca2ad44ce8",
+        "dbbbc2db04de8ef92e8efc141fbecaa6287c59474e6bc05d99b2964fa090c3a2",
+        "233ba186515be7ed1f612970cee2d7afb81bdd762170481cd0069127d5b05aa9",
+        "93b4ea988d8fddc186ffb7dc90a6c08f4df435c934063199ffffffffffffffff",
+    )));
+
+/// Longest exponent.
+const EXPONENT_LEN_BYTES: usize = 64;
 
 /// An ephemeral exponent.
-pub(crate) struct Exponent(Zeroizing<U384>);
+pub(crate) struct Exponent {
+    group: Group,
+    value: Zeroizing<U512>,
+}
+
+/// More than twice the group's strength (RFC 3526 section 8), each used once.
+fn exponent_bits(group: Group) -> u32 {
+    match group {
+        Group::Modp1024 | Group::Modp1536 => 256,
+        Group::Modp2048 | Group::Modp3072 => 384,
+        _ => 512,
+    }
+}
 
 impl Exponent {
-    pub(crate) fn new(random: &mut Random) -> Self {
-        Self::from_bytes(&random.secret(EXPONENT_LEN_BYTES))
+    pub(crate) fn new(group: Group, random: &mut Random) -> Self {
+        let mut bytes = Zeroizing::new([0; EXPONENT_LEN_BYTES]);
+        let unused = EXPONENT_LEN_BYTES - exponent_bits(group) as usize / 8;
+        let (_, used) = bytes.split_at_mut(unused);
+        used.copy_from_slice(&random.secret(EXPONENT_LEN_BYTES - unused));
+        Self::from_bytes(group, &bytes)
     }
 
-    fn from_bytes(bytes: &[u8]) -> Self {
-        Self(Zeroizing::new(U384::from_be_slice(bytes)))
+    fn from_bytes(group: Group, bytes: &[u8; EXPONENT_LEN_BYTES]) -> Self {
+        Self { group, value: Zeroizing::new(U512::from_be_slice(bytes)) }
     }
 
-    pub(crate) fn public(&self) -> Vec<u8> {
-        self.power(&U2048::from_u8(2)).to_vec()
+    /// `None` only for a group of another kind.
+    pub(crate) fn public(&self) -> Option<Vec<u8>> {
+        let len = self.group.public_len_bytes();
+        let mut two = vec![0; len];
+        *two.last_mut()? = 2;
+        self.agree(&two).ok().map(|public| public.to_vec())
     }
 
+    /// The shared secret, as long as the prime (RFC 7296 section 3.4; RFC 2409 section 5).
     pub(crate) fn agree(&self, public: &[u8]) -> Result<Secret, CryptoError> {
-        if public.len() != PUBLIC_LEN_BYTES {
-            return Err(CryptoError::InvalidPublicValue);
+        match self.group {
+            Group::Modp1024 => self.power(&PARAMS_1024, public),
+            Group::Modp1536 => self.power(&PARAMS_1536, public),
+            Group::Modp2048 => self.power(&PARAMS_2048, public),
+            Group::Modp3072 => self.power(&PARAMS_3072, public),
+            Group::Modp4096 => self.power(&PARAMS_4096, public),
+            Group::EcpP256 | Group::EcpP384 | Group::EcpP521 | Group::Curve25519 => {
+                Err(CryptoError::InvalidPublicValue)
+            }
         }
-        let base = U2048::from_be_slice(public);
-        // 0, 1 and p-1 would fix the secret (RFC 6989 section 2.1); the value is public.
-        let largest = PRIME.wrapping_sub(&U2048::from_u8(2));
-        if base < U2048::from_u8(2) || base > largest {
-            return Err(CryptoError::InvalidPublicValue);
-        }
-        Ok(self.power(&base))
     }
 
-    fn power(&self, base: &U2048) -> Secret {
-        let power = FixedMontyForm::new(base, &PARAMS).pow_bounded_exp(&*self.0, EXPONENT_BITS);
+    fn power<const LIMBS: usize>(
+        &self,
+        params: &FixedMontyParams<LIMBS>,
+        public: &[u8],
+    ) -> Result<Secret, CryptoError> {
+        if public.len() != Uint::<LIMBS>::BYTES {
+            return Err(CryptoError::InvalidPublicValue);
+        }
+        let base = Uint::<LIMBS>::from_be_slice(public);
+        // 0, 1 and p-1 would fix the secret (RFC 6989 section 2.1); the value is public.
+        let two = Uint::<LIMBS>::from_u8(2);
+        let largest = params.modulus().as_ref().wrapping_sub(&two);
+        if base < two || base > largest {
+            return Err(CryptoError::InvalidPublicValue);
+        }
+        let power =
+            FixedMontyForm::new(&base, params).pow_bounded_exp(&*self.value, exponent_bits(self.group));
         let value = Zeroizing::new(power.retrieve());
-        Zeroizing::new(value.to_be_bytes().as_ref().to_vec())
+        let words = value.as_words().iter().rev();
+        Ok(Zeroizing::new(words.flat_map(|word| word.to_be_bytes()).collect()))
     }
 }
 
 #[cfg(test)]
-pub(crate) fn exponent_for_test(bytes: &[u8; EXPONENT_LEN_BYTES]) -> Exponent {
-    Exponent::from_bytes(bytes)
+pub(crate) fn exponent_for_test(group: Group, bytes: &[u8]) -> Exponent {
+    let mut padded = [0; EXPONENT_LEN_BYTES];
+    padded[EXPONENT_LEN_BYTES - bytes.len()..].copy_from_slice(bytes);
+    Exponent::from_bytes(group, &padded)
 }

@@ -1,8 +1,10 @@
-//! HMAC with SHA-2 as PRF and integrity transform, and prf+ (RFC 7296 section 2.13, RFC 4868).
+//! HMAC as PRF and integrity transform, and prf+ (RFC 7296 section 2.13, RFC 4868, RFC 2104).
 
 use hmac::digest::block_api::EagerHash;
 use hmac::{Hmac, KeyInit, Mac};
-use sha2::{Sha256, Sha384, Sha512};
+use md5::Md5;
+use sha1::Sha1;
+use sha2::{Digest, Sha256, Sha384, Sha512};
 use zeroize::Zeroizing;
 
 use super::Secret;
@@ -12,15 +14,20 @@ impl Hash {
     /// Length of the hash, which is also the PRF's key and output length.
     pub(crate) fn len_bytes(self) -> usize {
         match self {
+            Self::Md5 => 16,
+            Self::Sha1 => 20,
             Self::Sha2_256 => 32,
             Self::Sha2_384 => 48,
             Self::Sha2_512 => 64,
         }
     }
 
-    /// Length of the truncated integrity check value (RFC 4868 section 2.6).
+    /// Length of the truncated integrity check value (RFC 4868 section 2.6; RFC 2403 and 2404).
     pub(crate) fn icv_len_bytes(self) -> usize {
-        self.len_bytes() / 2
+        match self {
+            Self::Md5 | Self::Sha1 => 12,
+            Self::Sha2_256 | Self::Sha2_384 | Self::Sha2_512 => self.len_bytes() / 2,
+        }
     }
 }
 
@@ -38,9 +45,29 @@ fn hmac<D: EagerHash>(key: &[u8], parts: &[&[u8]]) -> Secret {
 /// HMAC over the parts in turn.
 pub(crate) fn prf(hash: Hash, key: &[u8], parts: &[&[u8]]) -> Secret {
     match hash {
+        Hash::Md5 => hmac::<Md5>(key, parts),
+        Hash::Sha1 => hmac::<Sha1>(key, parts),
         Hash::Sha2_256 => hmac::<Sha256>(key, parts),
         Hash::Sha2_384 => hmac::<Sha384>(key, parts),
         Hash::Sha2_512 => hmac::<Sha512>(key, parts),
+    }
+}
+
+/// The hash of the parts in turn.
+pub(crate) fn digest(hash: Hash, parts: &[&[u8]]) -> Secret {
+    fn run<D: Digest>(parts: &[&[u8]]) -> Secret {
+        let mut context = D::new();
+        for part in parts {
+            context.update(part);
+        }
+        Zeroizing::new(context.finalize().to_vec())
+    }
+    match hash {
+        Hash::Md5 => run::<Md5>(parts),
+        Hash::Sha1 => run::<Sha1>(parts),
+        Hash::Sha2_256 => run::<Sha256>(parts),
+        Hash::Sha2_384 => run::<Sha384>(parts),
+        Hash::Sha2_512 => run::<Sha512>(parts),
     }
 }
 
@@ -66,13 +93,9 @@ pub(crate) fn prf_plus(hash: Hash, key: &[u8], seed: &[&[u8]], len_bytes: usize)
     stream
 }
 
-/// SHA-1, which NAT detection uses as a checksum and nothing else does (RFC 7296 section 2.23).
+/// SHA-1, which NAT detection uses as a checksum (RFC 7296 section 2.23).
 pub(crate) fn digest_sha1(parts: &[&[u8]]) -> [u8; 20] {
-    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY);
-    for part in parts {
-        context.update(part);
-    }
     let mut output = [0; 20];
-    output.copy_from_slice(context.finish().as_ref());
+    output.copy_from_slice(&digest(Hash::Sha1, parts));
     output
 }

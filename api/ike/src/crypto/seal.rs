@@ -1,19 +1,16 @@
 //! The Encrypted payload (RFC 7296 section 3.14, RFC 5282): sealing and opening whole messages.
 
-use aes::cipher::{BlockModeDecrypt, BlockModeEncrypt, KeyIvInit};
-use aes::{Aes128, Aes256};
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes128Gcm, Aes256Gcm};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::{CryptoError, IkeCipher, Random, Secret, prf};
+use super::{CbcCipher, CryptoError, IkeCipher, Random, Secret, prf};
 use crate::Hash;
 use crate::wire::{HEADER_LEN_BYTES, Header, Payload, Writer, encode_payloads, registry};
 
 const GCM_IV_LEN_BYTES: usize = 8;
 const GCM_ICV_LEN_BYTES: usize = 16;
-const BLOCK_LEN_BYTES: usize = 16;
 /// Generic payload header.
 const PAYLOAD_HEADER_LEN_BYTES: usize = 4;
 /// Number and total of a fragment.
@@ -125,11 +122,13 @@ impl SealingKey {
                 message.extend_from_slice(&tag);
             }
             Some(hash) => {
-                let pad = BLOCK_LEN_BYTES - 1 - plain.len() % BLOCK_LEN_BYTES;
+                let cbc = self.key.cbc()?;
+                let block_len = cbc.block_len_bytes();
+                let pad = block_len - 1 - plain.len() % block_len;
                 plain.extend(std::iter::repeat_n(0, pad));
                 plain.push(u8::try_from(pad).unwrap_or(0));
-                let iv: [u8; BLOCK_LEN_BYTES] = random.array();
-                self.key.cbc_encrypt(&iv, &mut plain)?;
+                let iv = random.secret(block_len);
+                cbc.encrypt(&self.key.encryption, &iv, &mut plain)?;
                 message.extend_from_slice(&iv);
                 message.extend_from_slice(&plain);
                 let icv = self.key.icv(hash, &message);
@@ -200,10 +199,11 @@ impl OpeningKey {
                 }
                 let body_len = body.len().checked_sub(hash.icv_len_bytes()).ok_or(CryptoError::Integrity)?;
                 let (body, _) = body.split_at(body_len);
+                let cbc = self.key.cbc()?;
                 let (iv, sealed) =
-                    body.split_first_chunk::<BLOCK_LEN_BYTES>().ok_or(CryptoError::Integrity)?;
+                    body.split_at_checked(cbc.block_len_bytes()).ok_or(CryptoError::Integrity)?;
                 let mut plain = Zeroizing::new(sealed.to_vec());
-                self.key.cbc_decrypt(iv, &mut plain)?;
+                cbc.decrypt(&self.key.encryption, iv, &mut plain)?;
                 plain
             }
         };
@@ -288,45 +288,7 @@ impl DirectionKey {
         }
     }
 
-    pub(super) fn cbc_encrypt(
-        &self,
-        iv: &[u8; BLOCK_LEN_BYTES],
-        buffer: &mut [u8],
-    ) -> Result<(), CryptoError> {
-        let (blocks, rest) = aes::Block::slice_as_chunks_mut(buffer);
-        if !rest.is_empty() {
-            return Err(CryptoError::Integrity);
-        }
-        if self.encryption.len() == 16 {
-            cbc::Encryptor::<Aes128>::new_from_slices(&self.encryption, iv)
-                .map_err(|_| CryptoError::Integrity)?
-                .encrypt_blocks(blocks);
-        } else {
-            cbc::Encryptor::<Aes256>::new_from_slices(&self.encryption, iv)
-                .map_err(|_| CryptoError::Integrity)?
-                .encrypt_blocks(blocks);
-        }
-        Ok(())
-    }
-
-    pub(super) fn cbc_decrypt(
-        &self,
-        iv: &[u8; BLOCK_LEN_BYTES],
-        buffer: &mut [u8],
-    ) -> Result<(), CryptoError> {
-        let (blocks, rest) = aes::Block::slice_as_chunks_mut(buffer);
-        if !rest.is_empty() {
-            return Err(CryptoError::Integrity);
-        }
-        if self.encryption.len() == 16 {
-            cbc::Decryptor::<Aes128>::new_from_slices(&self.encryption, iv)
-                .map_err(|_| CryptoError::Integrity)?
-                .decrypt_blocks(blocks);
-        } else {
-            cbc::Decryptor::<Aes256>::new_from_slices(&self.encryption, iv)
-                .map_err(|_| CryptoError::Integrity)?
-                .decrypt_blocks(blocks);
-        }
-        Ok(())
+    fn cbc(&self) -> Result<CbcCipher, CryptoError> {
+        CbcCipher::new(self.cipher.encryption()).ok_or(CryptoError::Integrity)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::CbcCipher;
 use crate::{Group, Hash, IkeEncryption};
 
 /// Encryption, with the integrity transform where it is not part of the cipher.
@@ -10,7 +11,9 @@ pub(crate) enum IkeCipher {
     Aes128Gcm16,
     Aes256Gcm16,
     Aes128Cbc(Hash),
+    Aes192Cbc(Hash),
     Aes256Cbc(Hash),
+    TripleDesCbc(Hash),
 }
 
 impl IkeCipher {
@@ -19,8 +22,9 @@ impl IkeCipher {
         match self {
             Self::Aes128Gcm16 => 20,
             Self::Aes256Gcm16 => 36,
-            Self::Aes128Cbc(_) => 16,
-            Self::Aes256Cbc(_) => 32,
+            Self::Aes128Cbc(_) | Self::Aes192Cbc(_) | Self::Aes256Cbc(_) | Self::TripleDesCbc(_) => {
+                CbcCipher::new(self.encryption()).map_or(0, CbcCipher::key_len_bytes)
+            }
         }
     }
 
@@ -28,7 +32,10 @@ impl IkeCipher {
     pub(crate) fn integrity_key_len_bytes(self) -> usize {
         match self {
             Self::Aes128Gcm16 | Self::Aes256Gcm16 => 0,
-            Self::Aes128Cbc(hash) | Self::Aes256Cbc(hash) => hash.len_bytes(),
+            Self::Aes128Cbc(hash)
+            | Self::Aes192Cbc(hash)
+            | Self::Aes256Cbc(hash)
+            | Self::TripleDesCbc(hash) => hash.len_bytes(),
         }
     }
 
@@ -37,14 +44,19 @@ impl IkeCipher {
             Self::Aes128Gcm16 => IkeEncryption::Aes128Gcm16,
             Self::Aes256Gcm16 => IkeEncryption::Aes256Gcm16,
             Self::Aes128Cbc(_) => IkeEncryption::Aes128Cbc,
+            Self::Aes192Cbc(_) => IkeEncryption::Aes192Cbc,
             Self::Aes256Cbc(_) => IkeEncryption::Aes256Cbc,
+            Self::TripleDesCbc(_) => IkeEncryption::TripleDesCbc,
         }
     }
 
     pub(crate) fn integrity(self) -> Option<Hash> {
         match self {
             Self::Aes128Gcm16 | Self::Aes256Gcm16 => None,
-            Self::Aes128Cbc(hash) | Self::Aes256Cbc(hash) => Some(hash),
+            Self::Aes128Cbc(hash)
+            | Self::Aes192Cbc(hash)
+            | Self::Aes256Cbc(hash)
+            | Self::TripleDesCbc(hash) => Some(hash),
         }
     }
 }
@@ -59,6 +71,8 @@ pub(crate) struct IkeSuite {
 
 pub(crate) fn hash_name(hash: Hash) -> &'static str {
     match hash {
+        Hash::Md5 => "md5",
+        Hash::Sha1 => "sha1",
         Hash::Sha2_256 => "sha2-256",
         Hash::Sha2_384 => "sha2-384",
         Hash::Sha2_512 => "sha2-512",
@@ -70,7 +84,9 @@ pub(crate) fn encryption_name(encryption: IkeEncryption) -> &'static str {
         IkeEncryption::Aes128Gcm16 => "aes-128-gcm",
         IkeEncryption::Aes256Gcm16 => "aes-256-gcm",
         IkeEncryption::Aes128Cbc => "aes-128-cbc",
+        IkeEncryption::Aes192Cbc => "aes-192-cbc",
         IkeEncryption::Aes256Cbc => "aes-256-cbc",
+        IkeEncryption::TripleDesCbc => "3des-cbc",
     }
 }
 

@@ -8,6 +8,8 @@ use crate::{EspEncryption, EspProposal, Group, Hash, IkeEncryption, IkeProposal}
 impl Hash {
     fn prf_id(self) -> u16 {
         match self {
+            Self::Md5 => 1,
+            Self::Sha1 => 2,
             Self::Sha2_256 => 5,
             Self::Sha2_384 => 6,
             Self::Sha2_512 => 7,
@@ -16,6 +18,8 @@ impl Hash {
 
     fn integrity_id(self) -> u16 {
         match self {
+            Self::Md5 => 1,
+            Self::Sha1 => 2,
             Self::Sha2_256 => 12,
             Self::Sha2_384 => 13,
             Self::Sha2_512 => 14,
@@ -33,7 +37,9 @@ impl IkeEncryption {
             Self::Aes128Gcm16 => Transform::encryption(transform::ENCR_AES_GCM_16, 128),
             Self::Aes256Gcm16 => Transform::encryption(transform::ENCR_AES_GCM_16, 256),
             Self::Aes128Cbc => Transform::encryption(transform::ENCR_AES_CBC, 128),
+            Self::Aes192Cbc => Transform::encryption(transform::ENCR_AES_CBC, 192),
             Self::Aes256Cbc => Transform::encryption(transform::ENCR_AES_CBC, 256),
+            Self::TripleDesCbc => Transform::plain(TransformKind::Encryption, transform::ENCR_3DES),
         }
     }
 }
@@ -214,7 +220,7 @@ fn choose_group(ours: &[Group], theirs: &WireProposal, shared: Option<Group>) ->
 
 fn cipher_of(encryption: IkeEncryption, integrity: Option<Transform>) -> Option<IkeCipher> {
     let hash = integrity.and_then(|transform| {
-        [Hash::Sha2_256, Hash::Sha2_384, Hash::Sha2_512]
+        [Hash::Md5, Hash::Sha1, Hash::Sha2_256, Hash::Sha2_384, Hash::Sha2_512]
             .into_iter()
             .find(|hash| hash.integrity_id() == transform.id)
     });
@@ -222,7 +228,9 @@ fn cipher_of(encryption: IkeEncryption, integrity: Option<Transform>) -> Option<
         IkeEncryption::Aes128Gcm16 => IkeCipher::Aes128Gcm16,
         IkeEncryption::Aes256Gcm16 => IkeCipher::Aes256Gcm16,
         IkeEncryption::Aes128Cbc => IkeCipher::Aes128Cbc(hash?),
+        IkeEncryption::Aes192Cbc => IkeCipher::Aes192Cbc(hash?),
         IkeEncryption::Aes256Cbc => IkeCipher::Aes256Cbc(hash?),
+        IkeEncryption::TripleDesCbc => IkeCipher::TripleDesCbc(hash?),
     })
 }
 
@@ -311,16 +319,18 @@ pub(crate) fn describe(proposals: &[WireProposal]) -> String {
 fn describe_transform(found: &Transform) -> String {
     let bits = found.key_bits.map(|bits| format!("-{bits}")).unwrap_or_default();
     match (found.kind, found.id) {
-        (TransformKind::Encryption, 3) => "3des".to_owned(),
+        (TransformKind::Encryption, transform::ENCR_3DES) => "3des".to_owned(),
         (TransformKind::Encryption, transform::ENCR_AES_CBC) => format!("aes{bits}-cbc"),
         (TransformKind::Encryption, transform::ENCR_AES_GCM_16) => format!("aes{bits}-gcm"),
         (TransformKind::Encryption, 28) => "chacha20-poly1305".to_owned(),
         (TransformKind::Encryption, id) => format!("encryption {id}{bits}"),
+        (TransformKind::Prf, 1) => "prf-md5".to_owned(),
         (TransformKind::Prf, 2) => "prf-sha1".to_owned(),
         (TransformKind::Prf, 5) => "prf-sha2-256".to_owned(),
         (TransformKind::Prf, 6) => "prf-sha2-384".to_owned(),
         (TransformKind::Prf, 7) => "prf-sha2-512".to_owned(),
         (TransformKind::Prf, id) => format!("prf {id}"),
+        (TransformKind::Integrity, 1) => "md5-96".to_owned(),
         (TransformKind::Integrity, 2) => "sha1-96".to_owned(),
         (TransformKind::Integrity, 12) => "sha2-256-128".to_owned(),
         (TransformKind::Integrity, 13) => "sha2-384-192".to_owned(),

@@ -25,6 +25,7 @@ pub(crate) mod payload {
 
 /// Transform ids (RFC 7296 section 3.3.2, RFC 5282, RFC 8031, RFC 4868).
 pub(crate) mod transform {
+    pub(crate) const ENCR_3DES: u16 = 3;
     pub(crate) const ENCR_AES_CBC: u16 = 12;
     pub(crate) const ENCR_AES_GCM_16: u16 = 20;
     pub(crate) const INTEG_NONE: u16 = 0;
