@@ -89,6 +89,7 @@ fn connection(arguments: &Arguments) -> anyhow::Result<Connection> {
     };
     let esp = EspProposal {
         encryption: vec![EspEncryption::Aes256Gcm16, EspEncryption::Aes128Gcm16],
+        integrity: vec![],
         groups: if arguments.has("pfs") { vec![group] } else { vec![] },
         esn: vec![true, false],
     };
@@ -111,6 +112,7 @@ fn connection(arguments: &Arguments) -> anyhow::Result<Connection> {
     };
     Ok(Connection {
         id: ConnectionId(1),
+        version: Version::V2,
         local: arguments.text("local")?.parse()?,
         remote: arguments.text("remote")?.parse()?,
         local_identity: identity(arguments.text("local-id")?),

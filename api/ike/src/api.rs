@@ -113,6 +113,24 @@ pub struct IkeProposal {
 pub enum EspEncryption {
     Aes128Gcm16,
     Aes256Gcm16,
+    Aes128Cbc,
+    Aes192Cbc,
+    Aes256Cbc,
+    /// Legacy: its block of 64 bits is too short.
+    TripleDesCbc,
+}
+
+/// ESP integrity, which goes with the CBC ciphers (RFC 2403, 2404, 4868).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(missing_docs, reason = "the names are the registry's")]
+pub enum EspIntegrity {
+    /// Legacy.
+    HmacMd5_96,
+    /// Legacy.
+    HmacSha1_96,
+    HmacSha2_256_128,
+    HmacSha2_384_192,
+    HmacSha2_512_256,
 }
 
 /// One ESP proposal, in order of preference.
@@ -120,6 +138,8 @@ pub enum EspEncryption {
 pub struct EspProposal {
     /// Ciphers, best first.
     pub encryption: Vec<EspEncryption>,
+    /// Integrity for the CBC ciphers, best first; the others have their own.
+    pub integrity: Vec<EspIntegrity>,
     /// Perfect forward secrecy groups; empty for none.
     pub groups: Vec<Group>,
     /// Extended sequence numbers acceptable, best first: `[true, false]`, `[true]` or `[false]`.
@@ -191,11 +211,30 @@ pub struct Dpd {
     pub interval: Duration,
 }
 
+/// What only IKEv1 knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ikev1 {
+    /// Accept a quick mode whose identities hold more than the child's selectors, and install the child's: version 1
+    /// cannot narrow, and routers with crypto maps send `0.0.0.0/0` with protocol 47. Otherwise they must be equal.
+    pub accept_superset: bool,
+}
+
+/// Version of IKE that a connection speaks; it never tries the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// RFC 2409: main mode and quick mode. Historic (RFC 9395), for peers that know no better.
+    V1(Ikev1),
+    /// RFC 7296.
+    V2,
+}
+
 /// A peer and what is agreed with it.
 #[derive(Clone)]
 pub struct Connection {
     /// Stable id.
     pub id: ConnectionId,
+    /// Version of IKE.
+    pub version: Version,
     /// Our address.
     pub local: IpAddr,
     /// The peer's address.
@@ -263,8 +302,10 @@ pub enum DataplaneEvent {
 pub struct EspKeys {
     /// Cipher key.
     pub key: Zeroizing<Vec<u8>>,
-    /// GCM salt.
+    /// GCM salt; empty for other ciphers.
     pub salt: Zeroizing<Vec<u8>>,
+    /// Integrity key; empty where the cipher has its own.
+    pub integrity: Zeroizing<Vec<u8>>,
 }
 
 /// A negotiated pair of ESP SAs.
@@ -286,6 +327,8 @@ pub struct ChildPair {
     pub mode: Mode,
     /// Agreed cipher.
     pub encryption: EspEncryption,
+    /// Agreed integrity, with a cipher that has none of its own.
+    pub integrity: Option<EspIntegrity>,
     /// Agreed extended sequence numbers.
     pub esn: bool,
     /// Agreed selectors of our side.
@@ -337,6 +380,8 @@ pub enum Phase {
     IkeAuth,
     CreateChildSa,
     Informational,
+    MainMode,
+    QuickMode,
 }
 
 /// Why something is down, in words that an operator can act on; `Display` is a full sentence.
@@ -510,6 +555,8 @@ pub enum Classified {
 pub struct IkeSaView {
     pub id: IkeSaId,
     pub connection: Option<ConnectionId>,
+    /// 1 or 2.
+    pub version: u8,
     pub path: Path,
     pub spi_i: u64,
     pub spi_r: u64,

@@ -22,6 +22,7 @@ pub(crate) fn ike_sa(sa: &IkeSa, now: Instant) -> IkeSaView {
     IkeSaView {
         id: sa.ends.id,
         connection: Some(sa.ends.connection),
+        version: 2,
         path: sa.ends.path,
         spi_i: sa.ends.spis.initiator,
         spi_r: sa.ends.spis.responder,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ike::{
     Authentication, ChildConfig, ChildId, ChildLifetime, Connection, ConnectionId, Dpd, EspEncryption,
     EspProposal, Group, Hash, Identity, IkeEncryption, IkeProposal, Mode, PreSharedKey, TrafficSelector,
+    Version,
 };
 use model::{Desired, IsakmpPolicy, Name, SaTerms};
 use shm::records::{Selector, mode};
@@ -62,6 +63,7 @@ impl<'a> Connections<'a> {
             let key = pre_shared_key(self.desired, remote, &remote_identity, &local_identity)?;
             let connection = Connection {
                 id,
+                version: Version::V2,
                 local,
                 remote,
                 local_identity: identity(&local_identity),
@@ -212,6 +214,7 @@ fn esp_proposals(desired: &Desired, terms: &SaTerms) -> Vec<EspProposal> {
                 model::EspEncryption::Aes256Gcm => EspEncryption::Aes256Gcm16,
                 model::EspEncryption::Aes128Gcm => EspEncryption::Aes128Gcm16,
             }],
+            integrity: Vec::new(),
             groups: terms.pfs_group.map(group).into_iter().collect(),
             esn: if set.esn { vec![true, false] } else { vec![false] },
         })

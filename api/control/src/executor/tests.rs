@@ -109,8 +109,11 @@ impl Lab {
     pub(crate) fn pair(&self, spi_in: u32) -> ChildPair {
         let owner = Owner::Tunnel("gre1".to_owned());
         let (id, child) = self.compiled.child_of(&owner).unwrap();
-        let keys =
-            |byte: u8| EspKeys { key: Zeroizing::new(vec![byte; 32]), salt: Zeroizing::new(vec![byte; 4]) };
+        let keys = |byte: u8| EspKeys {
+            key: Zeroizing::new(vec![byte; 32]),
+            salt: Zeroizing::new(vec![byte; 4]),
+            integrity: Zeroizing::default(),
+        };
         let host = |address: IpAddr| TrafficSelector {
             first: address,
             last: address,
@@ -129,6 +132,7 @@ impl Lab {
             udp_encapsulation: false,
             mode: Mode::Transport,
             encryption: EspEncryption::Aes256Gcm16,
+            integrity: None,
             esn: true,
             local_selectors: vec![host(child.local)],
             remote_selectors: vec![host(child.remote)],

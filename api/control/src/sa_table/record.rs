@@ -38,9 +38,14 @@ pub(super) fn records(pair: &ChildPair, child: &Child, owner_kind: u8, owner: u3
         let record = &mut half.record;
         record.key.get_mut(..keys.key.len())?.copy_from_slice(&keys.key);
         record.salt = keys.salt.as_slice().try_into().ok()?;
-        record.key_len = match pair.encryption {
-            EspEncryption::Aes128Gcm16 => 16,
-            EspEncryption::Aes256Gcm16 => 32,
+        (record.algorithm, record.key_len) = match pair.encryption {
+            EspEncryption::Aes128Gcm16 => (algorithm::AES_128_GCM_16, 16),
+            EspEncryption::Aes256Gcm16 => (algorithm::AES_256_GCM_16, 32),
+            // The dataplane does not run them.
+            EspEncryption::Aes128Cbc
+            | EspEncryption::Aes192Cbc
+            | EspEncryption::Aes256Cbc
+            | EspEncryption::TripleDesCbc => return None,
         };
         if keys.key.len() != record.key_len as usize {
             return None;
@@ -50,10 +55,6 @@ pub(super) fn records(pair: &ChildPair, child: &Child, owner_kind: u8, owner: u3
         record.mode = match pair.mode {
             Mode::Transport => mode::TRANSPORT,
             Mode::Tunnel => mode::TUNNEL,
-        };
-        record.algorithm = match pair.encryption {
-            EspEncryption::Aes128Gcm16 => algorithm::AES_128_GCM_16,
-            EspEncryption::Aes256Gcm16 => algorithm::AES_256_GCM_16,
         };
         record.esn = u8::from(pair.esn);
         record.udp_encapsulation = u8::from(pair.udp_encapsulation);

@@ -1,4 +1,4 @@
-//! Suites, key exchange and the key schedule (RFC 7296 sections 2.13 to 2.18, RFC 5282).
+//! Suites, key exchange and the key schedules (RFC 7296 sections 2.13 to 2.18, RFC 5282; RFC 2409 section 5).
 
 mod agreement;
 mod cbc;

@@ -86,7 +86,8 @@ impl SealingKey {
         match self.key.cipher.integrity() {
             None => GCM_IV_LEN_BYTES + plain_len + 1 + GCM_ICV_LEN_BYTES,
             Some(hash) => {
-                BLOCK_LEN_BYTES + (plain_len + 1).next_multiple_of(BLOCK_LEN_BYTES) + hash.icv_len_bytes()
+                let block_len = self.key.cbc().map_or(16, CbcCipher::block_len_bytes);
+                block_len + (plain_len + 1).next_multiple_of(block_len) + hash.icv_len_bytes()
             }
         }
     }

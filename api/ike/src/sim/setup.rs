@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 use crate::{
     Authentication, ChildConfig, ChildId, ChildLifetime, Connection, ConnectionId, Dpd, EspEncryption,
     EspProposal, Group, Hash, Identity, IkeEncryption, IkeProposal, Mode, PreSharedKey, TrafficSelector,
+    Version,
 };
 
 /// Address of an end.
@@ -50,6 +51,7 @@ pub fn child(side: usize, id: u64) -> ChildConfig {
         remote_selectors: vec![selector(1 - side)],
         proposals: vec![EspProposal {
             encryption: vec![EspEncryption::Aes256Gcm16],
+            integrity: vec![],
             groups: vec![],
             esn: vec![true, false],
         }],
@@ -69,6 +71,7 @@ pub fn child(side: usize, id: u64) -> ChildConfig {
 pub fn connection(side: usize, children: u64) -> Connection {
     Connection {
         id: ConnectionId(1),
+        version: Version::V2,
         local: address(side),
         remote: address(1 - side),
         local_identity: Identity::Address(address(side)),

@@ -189,7 +189,8 @@ impl ChildRequest {
         let fresh: &[u8] = agreed.as_ref().map_or(&[], |secret| secret.as_slice());
         let suite = chosen.suite.suite;
         let (from_initiator, from_responder) =
-            child_keys(keys.suite.prf, &keys.derive, &[fresh, nonces.0, nonces.1], suite.encryption);
+            child_keys(keys.suite.prf, &keys.derive, &[fresh, nonces.0, nonces.1], suite)
+                .ok_or_else(|| protocol("there is no keying material"))?;
         Ok(ChildPair {
             child: self.config.id,
             connection: ends.connection,
@@ -199,6 +200,7 @@ impl ChildRequest {
             udp_encapsulation: ends.nat.is_present(),
             mode: self.config.mode,
             encryption: suite.encryption,
+            integrity: suite.integrity,
             esn: suite.esn,
             local_selectors: local.clone(),
             remote_selectors: remote.clone(),
@@ -341,8 +343,8 @@ pub(super) fn answer(
     };
     let fresh: &[u8] = secret.as_ref().map_or(&[], |secret| secret.as_slice());
     let suite = chosen.suite.suite;
-    let (keys_in, keys_out) =
-        child_keys(keys.suite.prf, &keys.derive, &[fresh, &nonce_i, &nonce_r], suite.encryption);
+    let (keys_in, keys_out) = child_keys(keys.suite.prf, &keys.derive, &[fresh, &nonce_i, &nonce_r], suite)
+        .ok_or_else(|| Refusal::plain(notify::INVALID_SYNTAX))?;
     let spi_in = core.new_esp_spi(ends.id);
     let mut payloads = Vec::new();
     if config.mode == Mode::Transport {
@@ -367,6 +369,7 @@ pub(super) fn answer(
         udp_encapsulation: ends.nat.is_present(),
         mode: config.mode,
         encryption: suite.encryption,
+        integrity: suite.integrity,
         esn: suite.esn,
         local_selectors: local,
         remote_selectors: remote,

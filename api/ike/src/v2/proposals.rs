@@ -3,7 +3,7 @@
 use crate::crypto::{EspSuite, IkeCipher, IkeSuite};
 use crate::wire::registry::transform;
 use crate::wire::{Protocol, Transform, TransformKind, WireProposal};
-use crate::{EspEncryption, EspProposal, Group, Hash, IkeEncryption, IkeProposal};
+use crate::{EspEncryption, EspIntegrity, EspProposal, Group, Hash, IkeEncryption, IkeProposal};
 
 impl Hash {
     fn prf_id(self) -> u16 {
@@ -49,7 +49,24 @@ impl EspEncryption {
         match self {
             Self::Aes128Gcm16 => Transform::encryption(transform::ENCR_AES_GCM_16, 128),
             Self::Aes256Gcm16 => Transform::encryption(transform::ENCR_AES_GCM_16, 256),
+            Self::Aes128Cbc => Transform::encryption(transform::ENCR_AES_CBC, 128),
+            Self::Aes192Cbc => Transform::encryption(transform::ENCR_AES_CBC, 192),
+            Self::Aes256Cbc => Transform::encryption(transform::ENCR_AES_CBC, 256),
+            Self::TripleDesCbc => Transform::plain(TransformKind::Encryption, transform::ENCR_3DES),
         }
+    }
+}
+
+impl EspIntegrity {
+    fn transform(self) -> Transform {
+        let id = match self {
+            Self::HmacMd5_96 => 1,
+            Self::HmacSha1_96 => 2,
+            Self::HmacSha2_256_128 => 12,
+            Self::HmacSha2_384_192 => 13,
+            Self::HmacSha2_512_256 => 14,
+        };
+        Transform::plain(TransformKind::Integrity, id)
     }
 }
 
@@ -102,18 +119,30 @@ pub(crate) fn offer_ike(proposals: &[IkeProposal], spi: &[u8]) -> Vec<WirePropos
 pub(crate) fn offer_esp(proposals: &[EspProposal], spi: u32, groups: bool) -> Vec<WireProposal> {
     let mut offered = Vec::new();
     for proposal in proposals {
-        let mut transforms: Vec<Transform> =
-            proposal.encryption.iter().map(|encryption| encryption.transform()).collect();
-        if groups {
-            transforms.extend(proposal.groups.iter().map(|group| group_transform(*group)));
+        for aead in [true, false] {
+            let mut transforms: Vec<Transform> = proposal
+                .encryption
+                .iter()
+                .filter(|encryption| encryption.is_aead() == aead)
+                .map(|encryption| encryption.transform())
+                .collect();
+            if transforms.is_empty() {
+                continue;
+            }
+            if !aead {
+                transforms.extend(proposal.integrity.iter().map(|integrity| integrity.transform()));
+            }
+            if groups {
+                transforms.extend(proposal.groups.iter().map(|group| group_transform(*group)));
+            }
+            transforms.extend(proposal.esn.iter().map(|esn| esn_transform(*esn)));
+            offered.push(WireProposal {
+                number: number_after(&offered),
+                protocol: Protocol::Esp,
+                spi: spi.to_be_bytes().to_vec(),
+                transforms,
+            });
         }
-        transforms.extend(proposal.esn.iter().map(|esn| esn_transform(*esn)));
-        offered.push(WireProposal {
-            number: number_after(&offered),
-            protocol: Protocol::Esp,
-            spi: spi.to_be_bytes().to_vec(),
-            transforms,
-        });
     }
     offered
 }
@@ -258,14 +287,15 @@ pub(crate) fn choose_esp(
             }
             let no_integrity = Transform::plain(TransformKind::Integrity, transform::INTEG_NONE);
             let integrity_absent = their.of(TransformKind::Integrity).next().is_none();
-            if !integrity_absent && !has(their, no_integrity) {
-                continue;
-            }
-            let Some(encryption) =
-                mine.encryption.iter().find(|encryption| has(their, encryption.transform()))
-            else {
+            let without = integrity_absent || has(their, no_integrity);
+            let common = mine.integrity.iter().find(|integrity| has(their, integrity.transform()));
+            let Some(encryption) = mine.encryption.iter().find(|encryption| {
+                let integrity_fits = if encryption.is_aead() { without } else { common.is_some() };
+                integrity_fits && has(their, encryption.transform())
+            }) else {
                 continue;
             };
+            let integrity = common.copied().filter(|_| !encryption.is_aead());
             // Some peers leave the type out when they mean 32-bit numbers.
             let esn_absent = their.of(TransformKind::Esn).next().is_none();
             let Some(esn) =
@@ -289,11 +319,14 @@ pub(crate) fn choose_esp(
                 }
             };
             let mut transforms = vec![encryption.transform()];
-            transforms.extend((!integrity_absent).then_some(no_integrity));
+            match integrity {
+                Some(integrity) => transforms.push(integrity.transform()),
+                None => transforms.extend((!integrity_absent).then_some(no_integrity)),
+            }
             transforms.extend(group.map(group_transform));
             transforms.extend((!esn_absent).then_some(esn_transform(esn)));
             return Some(Chosen {
-                suite: EspChoice { suite: EspSuite { encryption: *encryption, esn }, group },
+                suite: EspChoice { suite: EspSuite { encryption: *encryption, integrity, esn }, group },
                 spi: their.spi.clone(),
                 number: their.number,
                 transforms,

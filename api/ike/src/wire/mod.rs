@@ -1,4 +1,4 @@
-//! The codec of IKEv2 messages (RFC 7296 section 3): bytes to payloads and back, nothing else.
+//! The codec of IKE messages: IKEv2 (RFC 7296 section 3) here, IKEv1 in `isakmp`: bytes to payloads and back, nothing else.
 #![deny(
     clippy::unwrap_used,
     clippy::expect_used,
