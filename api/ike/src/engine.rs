@@ -6,11 +6,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::v1::Desk;
 use crate::v2::connection::ConnectionState;
 use crate::v2::core::{Core, Followup};
 use crate::v2::established::Job;
 use crate::v2::init::{self, HalfOpen};
 use crate::v2::sa::{Closed, IkeSa, Inbound, RequestDigest, Stage};
+use crate::wire::isakmp::is_isakmp;
 use crate::wire::registry::notify;
 use crate::wire::{Exchange, Header, Message, Notify, Payload, WireError};
 use crate::{
@@ -67,6 +69,8 @@ pub struct Engine {
     half_open: BTreeMap<IkeSaId, IpAddr>,
     half_open_by_source: BTreeMap<IpAddr, usize>,
     pub(crate) shut_down: bool,
+    /// The peers that speak version 1.
+    pub(crate) v1: Desk,
 }
 
 impl Engine {
@@ -80,6 +84,7 @@ impl Engine {
             half_open: BTreeMap::new(),
             half_open_by_source: BTreeMap::new(),
             shut_down: false,
+            v1: Desk::default(),
         }
     }
 
@@ -91,7 +96,8 @@ impl Engine {
         let config = Arc::new(connection);
         match self.core.connections.get_mut(&id) {
             None => {
-                self.core.connections.insert(id, ConnectionState::new(config));
+                self.core.connections.insert(id, ConnectionState::new(Arc::clone(&config)));
+                self.configure_v1(now, None, &config);
             }
             Some(state) => {
                 let old = std::mem::replace(&mut state.config, Arc::clone(&config));
@@ -101,6 +107,7 @@ impl Engine {
                 }
                 state.backoff.clear();
                 self.reconfigure(now, &old, &config);
+                self.configure_v1(now, Some(&old), &config);
             }
         }
         self.core.followups.push_back(Followup::Ensure(id));
@@ -116,6 +123,7 @@ impl Engine {
     /// Removes a connection: its SAs are deleted and the peer is told.
     pub fn remove_connection(&mut self, now: Instant, id: ConnectionId) {
         self.end_connection(now, id);
+        self.leave_v1(now, id);
         self.core.connections.remove(&id);
         self.timers.set(Timer::Connection(id), None);
         self.settle(now);
@@ -140,6 +148,11 @@ impl Engine {
         }
         for timer in due {
             match timer {
+                Timer::IkeSa(id) if self.v1.holder(id).is_some() => {
+                    if let Some(connection) = self.v1.holder(id) {
+                        self.with_peer(now, connection, |peer, core| peer.handle_timeout(core, now));
+                    }
+                }
                 Timer::IkeSa(id) => {
                     self.with_sa(now, id, |sa, core| sa.handle_timeout(core, now));
                 }
@@ -162,6 +175,11 @@ impl Engine {
         | DataplaneEvent::FirstPacket { spi_in }
         | DataplaneEvent::Traffic { spi_in }) = event;
         let Some(holder) = self.core.esp.get(&spi_in).copied() else { return };
+        if let Some(connection) = self.v1.holder(holder) {
+            self.peer_dataplane(now, connection, spi_in, event);
+            self.settle(now);
+            return;
+        }
         self.with_sa(now, holder, |sa, core| {
             let Some((ends, established)) = sa.established_mut() else { return };
             match event {
@@ -185,6 +203,11 @@ impl Engine {
             self.core.count("stale_sa_results");
             return;
         };
+        if let Some(connection) = self.v1.holder(holder) {
+            self.peer_installed(now, connection, operation, result);
+            self.settle(now);
+            return;
+        }
         self.with_sa(now, holder, |sa, core| {
             if let Some((ends, established)) = sa.established_mut() {
                 established.handle_installed(ends, core, now, operation, result);
@@ -205,7 +228,10 @@ impl Engine {
 
     /// The IKE SAs, without secrets.
     pub fn isakmp_sas(&self, now: Instant) -> Vec<IkeSaView> {
-        self.sas.values().filter(|sa| !sa.is_closed()).map(|sa| crate::view::ike_sa(sa, now)).collect()
+        let of_version_2 =
+            self.sas.values().filter(|sa| !sa.is_closed()).map(|sa| crate::view::ike_sa(sa, now));
+        let of_version_1 = self.v1.peers().flat_map(|peer| crate::v1::view::isakmp_sas(peer, now));
+        of_version_2.chain(of_version_1).collect()
     }
 
     /// Counters by name (`snake_case`): messages, drops by cause, cookies, collisions.
@@ -227,6 +253,9 @@ impl Engine {
             payload
         };
         self.core.count("messages_in");
+        if is_isakmp(bytes) {
+            return self.handle_isakmp(now, path, bytes);
+        }
         match Message::decode(bytes) {
             Ok(message) => self.demultiplex(now, &Inbound { path, bytes, message: &message }),
             Err(error) => {

@@ -9,7 +9,7 @@ use crate::v2::core::Followup;
 use crate::v2::established::{Job, Life};
 use crate::v2::init;
 use crate::v2::sa::{Closed, IkeSa, Stage};
-use crate::{Cause, ChildConfig, ChildId, Command, Connection, ConnectionId, Event, IkeSaId};
+use crate::{Cause, ChildConfig, ChildId, Command, Connection, ConnectionId, Event, IkeSaId, Version};
 
 /// The initiator of the IKE SA asks for the further children; its responder helps only after this long, or both
 /// would make each.
@@ -52,11 +52,15 @@ impl Engine {
                     let mut current = established.children.values().filter(|found| found.is_current());
                     current.find(|found| found.id() == child).map(|found| (*id, found.spi_in))
                 });
+                if pair.is_none() {
+                    self.rekey_v1_child(now, child);
+                }
                 if let Some((id, spi_in)) = pair {
                     self.queue(now, id, Job::RekeyChild(spi_in));
                 }
             }
             Command::RekeyIke(id) => {
+                self.rekey_v1_phase_one(now, id);
                 let active = self.active(id);
                 if let Some(active) = active {
                     self.queue(now, active, Job::RekeyIke);
@@ -95,6 +99,7 @@ impl Engine {
         for sa in self.of_connection(id) {
             self.end(now, sa, Cause::Requested);
         }
+        self.end_v1(now, id);
     }
 
     fn end(&mut self, now: Instant, id: IkeSaId, cause: Cause) {
@@ -111,12 +116,7 @@ impl Engine {
 
     /// Applies what changed in a connection to its SAs.
     pub(crate) fn reconfigure(&mut self, now: Instant, old: &Connection, new: &Arc<Connection>) {
-        let same = old.local == new.local
-            && old.remote == new.remote
-            && old.local_identity == new.local_identity
-            && old.remote_identity == new.remote_identity
-            && old.authentication.is_same(&new.authentication)
-            && old.proposals == new.proposals;
+        let same = is_same_peer(old, new);
         for id in self.of_connection(new.id) {
             if same {
                 self.follow(now, id, new);
@@ -147,6 +147,10 @@ impl Engine {
     pub(crate) fn ensure(&mut self, now: Instant, id: ConnectionId) {
         self.timers.set(Timer::Connection(id), None);
         if self.shut_down {
+            return;
+        }
+        if self.core.connections.get(&id).is_some_and(|state| state.config.version != Version::V2) {
+            self.ensure_v1(now, id);
             return;
         }
         let lacking = self.lacking(id);
@@ -384,8 +388,19 @@ fn is_attempt(sa: &IkeSa) -> bool {
     matches!(sa.stage, Stage::InitSent(_) | Stage::AuthSent(_))
 }
 
+/// A phase 1 or IKE SA that was made under the one would have been made so under the other.
+pub(crate) fn is_same_peer(old: &Connection, new: &Connection) -> bool {
+    old.version == new.version
+        && old.local == new.local
+        && old.remote == new.remote
+        && old.local_identity == new.local_identity
+        && old.remote_identity == new.remote_identity
+        && old.authentication.is_same(&new.authentication)
+        && old.proposals == new.proposals
+}
+
 /// What a running pair was agreed on is still what is wanted.
-fn is_same_child(kept: &ChildConfig, running: &ChildConfig) -> bool {
+pub(crate) fn is_same_child(kept: &ChildConfig, running: &ChildConfig) -> bool {
     kept.id == running.id
         && kept.mode == running.mode
         && kept.local_selectors == running.local_selectors

@@ -1,4 +1,4 @@
-//! IKEv2 (RFC 7296) as a pure engine.
+//! IKEv2 (RFC 7296) and IKEv1 (RFC 2409) as a pure engine.
 //!
 //! No socket, clock, task or lock inside: bytes and `now` come in, datagrams, SA operations and events come out.
 //! The contract is one mutation, then drain:
@@ -41,6 +41,7 @@ mod keeper;
 pub mod key_log;
 mod limits;
 pub mod sim;
+mod v1;
 mod v2;
 mod view;
 mod wire;

@@ -18,6 +18,7 @@ mod prf;
 mod random;
 mod schedule;
 mod seal;
+mod skeyid;
 mod suite;
 #[cfg(test)]
 #[allow(
@@ -39,7 +40,8 @@ pub(crate) use prf::{digest_sha1, prf, prf_plus};
 pub(crate) use random::Random;
 pub(crate) use schedule::{IkeKeys, SharedKeyAuth, Spis};
 pub(crate) use seal::{Datagrams, OpeningKey, SealingKey};
-pub(crate) use suite::{IkeCipher, IkeSuite};
+pub(crate) use skeyid::{PhaseOneFacts, PhaseOneKeys, equal, nat_digest};
+pub(crate) use suite::{IkeCipher, IkeSuite, suite_name};
 
 /// Bytes that are wiped when dropped; without Debug.
 pub(crate) type Secret = Zeroizing<Vec<u8>>;

@@ -90,6 +90,11 @@ pub(crate) fn encryption_name(encryption: IkeEncryption) -> &'static str {
     }
 }
 
+/// The suite of an ISAKMP SA in words.
+pub(crate) fn suite_name(encryption: IkeEncryption, hash: Hash, group: Group) -> String {
+    format!("{} / {} / group {}", encryption_name(encryption), hash_name(hash), group.number())
+}
+
 impl fmt::Display for IkeSuite {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}", encryption_name(self.cipher.encryption()))?;

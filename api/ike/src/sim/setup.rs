@@ -7,8 +7,8 @@ use zeroize::Zeroizing;
 
 use crate::{
     Authentication, ChildConfig, ChildId, ChildLifetime, Connection, ConnectionId, Dpd, EspEncryption,
-    EspProposal, Group, Hash, Identity, IkeEncryption, IkeProposal, Mode, PreSharedKey, TrafficSelector,
-    Version,
+    EspIntegrity, EspProposal, Group, Hash, Identity, IkeEncryption, IkeProposal, Ikev1, Mode, PreSharedKey,
+    TrafficSelector, Version,
 };
 
 /// Address of an end.
@@ -84,4 +84,32 @@ pub fn connection(side: usize, children: u64) -> Connection {
         dpd: Some(Dpd { interval: Duration::from_secs(30) }),
         children: (1..=children).map(|id| child(side, id)).collect(),
     }
+}
+
+/// A connection of version 1 as seen from `side`: this proposal for phase 1, and its ESP for each of the children.
+pub fn connection_v1(side: usize, children: u64, ike: IkeProposal, esp: &EspProposal) -> Connection {
+    let mut connection = connection(side, children);
+    connection.version = Version::V1(Ikev1::default());
+    connection.proposals = vec![ike];
+    for child in &mut connection.children {
+        child.proposals = vec![esp.clone()];
+    }
+    connection
+}
+
+/// AES-128, SHA-1, group 2; ESP with AES-128 and HMAC-MD5: what routers were set up with for twenty years.
+pub fn classic() -> (IkeProposal, EspProposal) {
+    let ike = IkeProposal {
+        encryption: vec![IkeEncryption::Aes128Cbc],
+        integrity: vec![Hash::Sha1],
+        prf: vec![Hash::Sha1],
+        groups: vec![Group::Modp1024],
+    };
+    let esp = EspProposal {
+        encryption: vec![EspEncryption::Aes128Cbc],
+        integrity: vec![EspIntegrity::HmacMd5_96],
+        groups: vec![],
+        esn: vec![false],
+    };
+    (ike, esp)
 }

@@ -16,7 +16,7 @@ use crate::crypto::{IkeKeys, IkeSuite, KeyPair, Spis};
 use crate::exchange::{Due, Retransmission, after};
 use crate::wire::registry::notify;
 use crate::wire::{Exchange, Header, Message, Notify, Payload, Protocol, WireProposal};
-use crate::{Cause, ChildId, Classified, Connection, ConnectionId, Group, Path, Phase};
+use crate::{Cause, ChildId, Classified, Connection, ConnectionId, Group, Path, Phase, Version};
 
 /// Length of our nonces: at least half the largest PRF key (section 2.10).
 pub(super) const NONCE_LEN_BYTES: usize = 32;
@@ -426,7 +426,10 @@ fn candidates(
     let mut ids = Vec::new();
     for (id, state) in &core.connections {
         let config = &state.config;
-        if config.local != path.local.ip() || config.remote != path.remote.ip() {
+        if config.version != Version::V2
+            || config.local != path.local.ip()
+            || config.remote != path.remote.ip()
+        {
             continue;
         }
         known = true;

@@ -25,4 +25,4 @@ mod payloads;
 mod proof;
 mod proposals;
 pub(crate) mod sa;
-mod selectors;
+pub(crate) mod selectors;

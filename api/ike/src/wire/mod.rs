@@ -9,6 +9,7 @@
 
 mod header;
 mod identity;
+pub(crate) mod isakmp;
 mod message;
 mod notify;
 mod payload;

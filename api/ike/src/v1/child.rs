@@ -1,0 +1,180 @@
+//! Pairs of ESP SAs: which one serves, and when the others go.
+//!
+//! Version 1 has no word for "this replaces that": a new pair of a child replaces the older ones. Only where both ends
+//! made one at once, each before it knew of the other's, is there a choice, and the higher nonces win. What lost is
+//! still received on for a while, then deleted.
+
+use std::time::{Duration, Instant};
+
+use super::peer::Peer;
+use crate::exchange::after;
+use crate::v2::core::Core;
+use crate::wire::isakmp::Delete;
+use crate::{Cause, ChildConfig, ChildId, Event};
+
+/// When the pairs of a child are looked at after a new one came.
+const REVIEW: Duration = Duration::from_secs(5);
+/// How long a pair that lost is kept after the review.
+const RETIREMENT: Duration = Duration::from_secs(20);
+
+/// A pair, without its keys: those went to the dataplane.
+pub(crate) struct ChildSa {
+    pub(super) config: ChildConfig,
+    pub(super) spi_in: u32,
+    pub(super) spi_out: u32,
+    pub(super) lowest_nonce: Vec<u8>,
+    /// We asked for it.
+    pub(super) ours: bool,
+    /// When its quick mode began.
+    pub(super) begun_at: Instant,
+    /// When both ends had it.
+    pub(super) committed_at: Option<Instant>,
+    pub(super) soft_at: Instant,
+    pub(super) hard_at: Instant,
+    pub(super) review_at: Option<Instant>,
+    pub(super) retire_at: Option<Instant>,
+}
+
+impl ChildSa {
+    /// It may be rekeyed.
+    pub(super) fn is_current(&self) -> bool {
+        self.committed_at.is_some() && self.retire_at.is_none()
+    }
+
+    /// Whether it takes the place of `other`, once both are there.
+    fn supersedes(&self, other: &Self) -> bool {
+        let (Some(mine), Some(theirs)) = (self.committed_at, other.committed_at) else { return false };
+        let (newer, older) = if mine >= theirs { (self, other) } else { (other, self) };
+        let met = older.committed_at.is_some_and(|committed| newer.begun_at < committed);
+        let newer_wins = newer.ours == older.ours || !met || newer.lowest_nonce > older.lowest_nonce;
+        newer_wins == (newer.spi_in == self.spi_in)
+    }
+}
+
+impl Peer {
+    /// Both ends have the pair: it serves from now on.
+    pub(super) fn commit(&mut self, core: &mut Core, now: Instant, spi_in: u32) {
+        let Some(child) = self.children.get_mut(&spi_in).filter(|child| child.committed_at.is_none()) else {
+            return;
+        };
+        child.committed_at = Some(now);
+        let id = child.config.id;
+        core.switch_outbound(id, spi_in);
+        if let Some(state) = core.connections.get_mut(&self.id) {
+            state.want(id).backoff.clear();
+        }
+        let older = self
+            .children
+            .values()
+            .filter(|other| other.config.id == id && other.spi_in != spi_in && other.is_current())
+            .max_by_key(|other| other.committed_at)
+            .map(|other| other.spi_in);
+        match older {
+            None => core.event(Event::ChildUp { child: id, spi_in }),
+            Some(replaced) => {
+                if let Some(child) = self.children.get_mut(&spi_in) {
+                    child.review_at = Some(after(now, REVIEW));
+                }
+                core.event(Event::ChildRekeyed { child: id, spi_in, replaced });
+            }
+        }
+    }
+
+    /// One pair of the child serves; the others go when nothing more can come on them.
+    fn review(&mut self, core: &mut Core, now: Instant, id: ChildId) {
+        let rivals = || self.children.values().filter(|child| child.config.id == id && child.is_current());
+        let winner = rivals().reduce(|best, next| if next.supersedes(best) { next } else { best });
+        let Some(winner) = winner.map(|winner| winner.spi_in) else { return };
+        core.switch_outbound(id, winner);
+        for child in self.children.values_mut() {
+            if child.config.id == id && child.is_current() && child.spi_in != winner {
+                child.retire_at = Some(after(now, RETIREMENT));
+            }
+        }
+    }
+
+    /// Does what is due for the pairs.
+    pub(super) fn check_children(&mut self, core: &mut Core, now: Instant) {
+        let due = |at: Option<Instant>| at.is_some_and(|at| now >= at);
+        let to_review: Vec<ChildId> = self
+            .children
+            .values_mut()
+            .filter(|child| due(child.review_at))
+            .map(|child| {
+                child.review_at = None;
+                child.config.id
+            })
+            .collect();
+        for id in to_review {
+            self.review(core, now, id);
+        }
+        let over: Vec<u32> = self
+            .children
+            .values()
+            .filter(|child| now >= child.hard_at || due(child.retire_at))
+            .map(|child| child.spi_in)
+            .collect();
+        for spi_in in over {
+            self.delete_child(core, now, spi_in, Cause::Expired);
+        }
+        let soft: Vec<(u32, ChildId)> = self
+            .children
+            .values()
+            .filter(|child| child.is_current() && now >= child.soft_at)
+            .map(|child| (child.spi_in, child.config.id))
+            .collect();
+        for (spi_in, id) in soft {
+            self.rekey_child(core, now, spi_in, id);
+        }
+    }
+
+    /// Begins a quick mode that will replace the pair; what fails is tried again until the hard limit.
+    pub(crate) fn rekey_child(&mut self, core: &mut Core, now: Instant, spi_in: u32, id: ChildId) {
+        const AGAIN: Duration = Duration::from_secs(20);
+        if let Some(child) = self.children.get_mut(&spi_in) {
+            child.soft_at = after(now, core.random.shortened(AGAIN, 50)).min(child.hard_at);
+        }
+        if self.is_working_on(id) {
+            return;
+        }
+        if !self.begin_quick(core, now, id) {
+            // Without a phase 1 there is first one to make.
+            self.begin_main_mode(core, now);
+        }
+    }
+
+    /// The pair with this inbound SPI was used by the peer.
+    pub(crate) fn first_packet(&mut self, core: &mut Core, now: Instant, spi_in: u32) {
+        self.heard_at = now;
+        // Whoever sends on it has it.
+        self.commit(core, now, spi_in);
+    }
+
+    /// Takes a pair out and tells the peer.
+    pub(crate) fn delete_child(&mut self, core: &mut Core, now: Instant, spi_in: u32, cause: Cause) {
+        if self.children.contains_key(&spi_in) {
+            self.forget_child(core, spi_in, cause);
+            self.say_deleted(core, now, &Delete::Esp(vec![spi_in]));
+        }
+    }
+
+    /// Takes a pair out.
+    pub(super) fn forget_child(&mut self, core: &mut Core, spi_in: u32, cause: Cause) {
+        let Some(child) = self.children.remove(&spi_in) else { return };
+        let id = child.config.id;
+        let current = self.children.values().filter(|other| other.config.id == id && other.is_current());
+        let heir = current.max_by_key(|other| other.committed_at).map(|other| other.spi_in);
+        let linger = core.limits.linger;
+        if core.pair_down(id, spi_in, heir, linger) {
+            core.child_down(self.id, id, cause);
+        }
+    }
+
+    /// The peer deleted the pair on which it receives with this SPI.
+    pub(super) fn deleted_by_peer(&mut self, core: &mut Core, spi_out: u32) {
+        let found = self.children.values().find(|child| child.spi_out == spi_out).map(|child| child.spi_in);
+        if let Some(spi_in) = found {
+            self.forget_child(core, spi_in, Cause::DeletedByPeer);
+        }
+    }
+}

@@ -1,0 +1,431 @@
+//! The peers of version 1 in an engine: which message is whose, and what the engine asks of them.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::fragment;
+use super::initiate::{clear, sole};
+use super::peer::Peer;
+use super::phase_one::Stage;
+use super::proposals::describe;
+use crate::engine::{Engine, Timer};
+use crate::exchange::{after, earlier};
+use crate::v2::core::{Core, Followup};
+use crate::wire::isakmp::registry::{notify, payload as kind};
+use crate::wire::isakmp::{Exchange, Header, Notify, Payload, decode_chain, decode_sa};
+use crate::{
+    Cause, ChildId, Classified, Connection, ConnectionId, DataplaneEvent, Event, IkeSaId, OperationId, Path,
+    Phase, Version,
+};
+
+/// The initiator of a phase 1 asks for the children; its responder helps only after this long, or both would make each.
+const RESPONDER_GRACE: std::time::Duration = std::time::Duration::from_secs(8);
+
+/// See the module's documentation.
+#[derive(Default)]
+pub(crate) struct Desk {
+    peers: BTreeMap<ConnectionId, Peer>,
+    /// By the id under which the core books a peer's SPIs.
+    holders: BTreeMap<IkeSaId, ConnectionId>,
+    phase_ones: BTreeMap<IkeSaId, Entry>,
+    /// Phase 1 SAs that a peer began, by its address and cookie.
+    begun: BTreeMap<(SocketAddr, u64), IkeSaId>,
+}
+
+struct Entry {
+    connection: ConnectionId,
+    begun: Option<(SocketAddr, u64)>,
+    half_open: bool,
+}
+
+impl Desk {
+    pub(crate) fn holder(&self, id: IkeSaId) -> Option<ConnectionId> {
+        self.holders.get(&id).copied()
+    }
+
+    pub(crate) fn peers(&self) -> impl Iterator<Item = &Peer> {
+        self.peers.values()
+    }
+
+    fn half_open(&self, source: IpAddr) -> (usize, usize) {
+        let half_open = || self.phase_ones.values().filter(|entry| entry.half_open);
+        let from_source =
+            half_open().filter(|entry| entry.begun.is_some_and(|(from, _)| from.ip() == source)).count();
+        (half_open().count(), from_source)
+    }
+
+    /// Brings the indexes in line with a peer after a step.
+    fn index(&mut self, peer: &Peer) {
+        let gone: Vec<IkeSaId> = self
+            .phase_ones
+            .iter()
+            .filter(|(id, entry)| entry.connection == peer.id && !peer.phase_ones.contains_key(id))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in gone {
+            if let Some(begun) = self.phase_ones.remove(&id).and_then(|entry| entry.begun) {
+                self.begun.remove(&begun);
+            }
+        }
+        for found in peer.phase_ones.values() {
+            let half_open = found.is_half_open();
+            let entry = self.phase_ones.entry(found.id).or_insert_with(|| {
+                let begun = (!found.initiator).then_some((found.path.remote, found.cookies.initiator));
+                Entry { connection: peer.id, begun, half_open }
+            });
+            entry.half_open = half_open;
+            if let Some(begun) = entry.begun {
+                self.begun.insert(begun, found.id);
+            }
+        }
+    }
+}
+
+impl Peer {
+    /// Takes in a message whose cookies are those of this phase 1.
+    fn handle(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        id: IkeSaId,
+        path: Path,
+        message: &[u8],
+    ) -> Classified {
+        let Ok((header, body)) = Header::decode(message) else { return Classified::Dropped("bad_header") };
+        let Some(found) = self.phase_ones.get_mut(&id) else { return Classified::Dropped("unknown_cookies") };
+        if fragment::is_piece(&header) {
+            return match found.assembly.add(body) {
+                Ok(None) => Classified::Ike,
+                Ok(Some(whole)) => {
+                    let cookies = |header: &Header| (header.cookie_i, header.cookie_r);
+                    let inner = Header::decode(&whole).map(|(inner, _)| inner);
+                    match inner {
+                        Ok(inner) if cookies(&inner) == cookies(&header) && !fragment::is_piece(&inner) => {
+                            self.handle(core, now, id, path, &whole)
+                        }
+                        _ => Classified::Dropped("bad_fragment"),
+                    }
+                }
+                Err(_) => Classified::Dropped("bad_fragment"),
+            };
+        }
+        match header.exchange {
+            Exchange::MainMode if found.repeats(core, now, message) => Classified::Ike,
+            Exchange::MainMode => self.handle_main_mode(core, now, id, path, &header, message, body),
+            Exchange::QuickMode if header.message_id != 0 => {
+                let key = (id, header.message_id);
+                if self.quicks.contains_key(&key) {
+                    self.continue_quick(core, now, key, &header, message, body)
+                } else {
+                    self.answer_quick(core, now, id, &header, message, body)
+                }
+            }
+            Exchange::Informational => {
+                let classified = self.handle_informational(core, now, id, &header, body);
+                if classified == Classified::Ike
+                    && let Some(found) = self.phase_ones.get_mut(&id)
+                    && found.nat.remote
+                {
+                    // An authentic, new message: the peer's address as its NAT shows it now.
+                    found.path = path;
+                }
+                classified
+            }
+            _ => Classified::Dropped("unexpected_exchange"),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a message and its place")]
+    fn handle_main_mode(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        id: IkeSaId,
+        path: Path,
+        header: &Header,
+        message: &[u8],
+        body: &[u8],
+    ) -> Classified {
+        let Some(found) = self.phase_ones.get(&id) else { return Classified::Dropped("unknown_cookies") };
+        if header.message_id != 0 {
+            return Classified::Dropped("bad_header");
+        }
+        match (&found.stage, header.encrypted) {
+            (Stage::SaSent { .. }, false) => self.sa_answered(core, now, id, header, message, body),
+            (Stage::KeySent { .. }, false) => self.key_answered(core, now, id, header, message, body),
+            (Stage::IdSent(_), true) => self.id_answered(core, now, id, header, message, body),
+            (Stage::SaAnswered { .. }, false) => match decode_chain(header.first, body) {
+                Ok((payloads, [])) => self.answer_key(core, now, id, path, message, &payloads),
+                _ => Classified::Dropped("bad_chain"),
+            },
+            (Stage::KeyAnswered(_), true) => self.answer_id(core, now, id, path, header, message, body),
+            _ => Classified::Dropped("unexpected_message"),
+        }
+    }
+}
+
+impl Engine {
+    /// A message of version 1, without the non-ESP marker.
+    pub(crate) fn handle_isakmp(&mut self, now: Instant, path: Path, message: &[u8]) -> Classified {
+        let (header, body) = match Header::decode(message) {
+            Ok(decoded) => decoded,
+            Err(error) => return Classified::Dropped(error.name()),
+        };
+        if header.exchange == Exchange::AggressiveMode {
+            // A hash under the key for whoever asks: not offered (RFC 2409 section 5.4; RFC 9395).
+            return Classified::Dropped("aggressive_mode_refused");
+        }
+        if header.cookie_r == 0 {
+            if header.exchange == Exchange::Informational {
+                return Classified::Dropped("unauthenticated_informational");
+            }
+            return self.handle_first(now, path, &header, message, body);
+        }
+        let found = [header.cookie_r, header.cookie_i].into_iter().find_map(|cookie| {
+            let id = *self.core.by_spi.get(&cookie)?;
+            let connection = self.v1.phase_ones.get(&id)?.connection;
+            let cookies = self.v1.peers.get(&connection)?.phase_ones.get(&id)?.cookies;
+            // The responder's cookie is not known before its first answer.
+            let fits = cookies.initiator == header.cookie_i
+                && (cookies.responder == header.cookie_r || cookies.responder == 0);
+            fits.then_some((connection, id))
+        });
+        let Some((connection, id)) = found else { return Classified::Dropped("unknown_cookies") };
+        let mut classified = Classified::Dropped("panicked");
+        self.with_peer(now, connection, |peer, core| classified = peer.handle(core, now, id, path, message));
+        classified
+    }
+
+    /// Message 1 of a phase 1.
+    fn handle_first(
+        &mut self,
+        now: Instant,
+        path: Path,
+        header: &Header,
+        message: &[u8],
+        body: &[u8],
+    ) -> Classified {
+        if header.exchange != Exchange::MainMode || header.message_id != 0 || header.encrypted {
+            return Classified::Dropped("bad_header");
+        }
+        if let Some(id) = self.v1.begun.get(&(path.remote, header.cookie_i)).copied() {
+            let Some(connection) = self.v1.phase_ones.get(&id).map(|entry| entry.connection) else {
+                return Classified::Dropped("unknown_cookies");
+            };
+            let mut repeated = false;
+            self.with_peer(now, connection, |peer, core| {
+                repeated =
+                    peer.phase_ones.get_mut(&id).is_some_and(|found| found.repeats(core, now, message));
+            });
+            return if repeated { Classified::Ike } else { Classified::Dropped("late_first_message") };
+        }
+        let (total, from_source) = self.v1.half_open(path.remote.ip());
+        if total >= self.core.limits.half_open || from_source >= self.core.limits.half_open_per_source {
+            return Classified::Dropped("half_open_limit");
+        }
+        let Ok((payloads, [])) = decode_chain(header.first, body) else {
+            return Classified::Dropped("bad_chain");
+        };
+        let theirs = sole(&payloads, kind::SA).map(decode_sa);
+        let Some(Ok(theirs)) = theirs else { return Classified::Dropped("missing_payload") };
+        let between = |peer: &&Peer| {
+            peer.config.local == path.local.ip() && peer.config.remote == path.remote.ip() && !peer.leaving
+        };
+        let known: Vec<&Peer> = self.v1.peers.values().filter(between).collect();
+        let Some(first) = known.first() else { return Classified::Dropped("unknown_peer") };
+        let chosen = known.iter().find_map(|peer| Some((peer.id, peer.choose(&theirs)?)));
+        let Some((connection, choice)) = chosen else {
+            let (ours, id) = (first.offer_in_words(), first.id);
+            let idle = first.active().is_none() && !first.is_trying();
+            if idle {
+                let cause =
+                    Cause::NoProposalChosen { phase: Phase::MainMode, ours, theirs: describe(&theirs) };
+                self.core.event(Event::IkeDown { connection: id, cause, retry_in: None });
+            }
+            self.refuse_first(path, header, message);
+            return Classified::Dropped("no_proposal_chosen");
+        };
+        self.with_peer(now, connection, |peer, core| {
+            peer.answer_sa(core, now, path, header, message, &payloads, choice);
+        });
+        Classified::Ike
+    }
+
+    /// NO-PROPOSAL-CHOSEN in clear, as a hint; never longer than what it answers.
+    fn refuse_first(&mut self, path: Path, header: &Header, message: &[u8]) {
+        let notify = Notify::about_isakmp(notify::NO_PROPOSAL_CHOSEN, (header.cookie_i, 0), Vec::new());
+        let message_id = self.core.random.u32().max(1);
+        let header = Header { exchange: Exchange::Informational, message_id, ..*header };
+        let answer = clear(header, &[Payload::new(kind::NOTIFY, notify.encode())]);
+        if answer.len() <= message.len() {
+            self.core.transmit(path, &answer);
+        }
+    }
+
+    /// Runs a step of one peer. A panic in it ends what the peer has, not the process.
+    pub(crate) fn with_peer(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        step: impl FnOnce(&mut Peer, &mut Core),
+    ) {
+        let Some(mut peer) = self.v1.peers.remove(&id) else { return };
+        let outcome = catch_unwind(AssertUnwindSafe(|| step(&mut peer, &mut self.core)));
+        if outcome.is_err() {
+            self.core.count("panics");
+            let detail = "an internal error ended the SA".to_owned();
+            peer.end(&mut self.core, now, &Cause::Protocol { phase: Phase::Informational, detail }, false);
+        }
+        peer.bury(&mut self.core, now);
+        self.v1.index(&peer);
+        if peer.leaving && peer.phase_ones.is_empty() {
+            self.v1.holders.remove(&peer.holder);
+            self.timers.set(Timer::IkeSa(peer.holder), None);
+            return;
+        }
+        self.timers.set(Timer::IkeSa(peer.holder), peer.deadline(&self.core));
+        self.v1.peers.insert(id, peer);
+    }
+
+    /// Makes, changes or ends the peer of a connection.
+    pub(crate) fn configure_v1(&mut self, now: Instant, old: Option<&Connection>, new: &Arc<Connection>) {
+        let id = new.id;
+        if !matches!(new.version, Version::V1(_)) {
+            self.leave_v1(now, id);
+            return;
+        }
+        if let Some(peer) = self.v1.peers.get_mut(&id) {
+            let was_leaving = std::mem::replace(&mut peer.leaving, false);
+            let same = old.is_some_and(|old| crate::keeper::is_same_peer(old, new)) && !was_leaving;
+            let config = Arc::clone(new);
+            self.with_peer(now, id, |peer, core| {
+                if !same {
+                    peer.end(core, now, &Cause::Requested, true);
+                }
+                peer.follow(core, now, &config);
+            });
+        } else {
+            let peer = Peer::new(&mut self.core, now, Arc::clone(new));
+            self.v1.holders.insert(peer.holder, id);
+            self.v1.peers.insert(id, peer);
+        }
+    }
+
+    /// The peer of a connection goes, once it was told.
+    pub(crate) fn leave_v1(&mut self, now: Instant, id: ConnectionId) {
+        self.with_peer(now, id, |peer, core| {
+            peer.leaving = true;
+            peer.end(core, now, &Cause::Requested, true);
+        });
+    }
+
+    pub(crate) fn peer_dataplane(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        spi_in: u32,
+        event: DataplaneEvent,
+    ) {
+        self.with_peer(now, id, |peer, core| match event {
+            DataplaneEvent::SoftLimit { .. } => {
+                let current = peer.children.get(&spi_in).filter(|child| child.is_current());
+                if let Some(child) = current.map(|child| child.config.id) {
+                    peer.rekey_child(core, now, spi_in, child);
+                }
+            }
+            DataplaneEvent::HardLimit { .. } => peer.delete_child(core, now, spi_in, Cause::Expired),
+            DataplaneEvent::FirstPacket { .. } => peer.first_packet(core, now, spi_in),
+            DataplaneEvent::Traffic { .. } => peer.heard_at = now,
+        });
+    }
+
+    pub(crate) fn peer_installed(
+        &mut self,
+        now: Instant,
+        id: ConnectionId,
+        operation: OperationId,
+        result: Result<(), String>,
+    ) {
+        self.with_peer(now, id, |peer, core| peer.handle_installed(core, now, operation, result));
+    }
+
+    /// Rekeys the child now; `false` if it is none of version 1.
+    pub(crate) fn rekey_v1_child(&mut self, now: Instant, child: ChildId) {
+        let found = self.v1.peers.values().find_map(|peer| {
+            let mut current = peer.children.values().filter(|found| found.is_current());
+            current.find(|found| found.config.id == child).map(|found| (peer.id, found.spi_in))
+        });
+        if let Some((id, spi_in)) = found {
+            self.with_peer(now, id, |peer, core| peer.rekey_child(core, now, spi_in, child));
+        }
+    }
+
+    /// Sees to it that a connection of version 1 gets what it lacks.
+    pub(crate) fn ensure_v1(&mut self, now: Instant, id: ConnectionId) {
+        let (Some(state), Some(peer)) = (self.core.connections.get(&id), self.v1.peers.get(&id)) else {
+            return;
+        };
+        let wanted: Vec<ChildId> = state.wanted().map(|child| child.id).collect();
+        let lacking: Vec<ChildId> = wanted
+            .iter()
+            .copied()
+            .filter(|child| !self.core.has_pair(*child) && !peer.is_working_on(*child))
+            .collect();
+        let backoff = |child: &ChildId| state.children.get(child).map(|want| &want.backoff);
+        let ready: Vec<ChildId> = lacking
+            .iter()
+            .filter(|child| backoff(child).is_none_or(|wait| wait.is_over(now)))
+            .copied()
+            .collect();
+        let mut wake = lacking
+            .iter()
+            .filter(|child| !ready.contains(child))
+            .filter_map(|child| backoff(child).and_then(|wait| wait.not_before()))
+            .min();
+        // Whether the peer of living children lives can be asked on a phase 1 only.
+        let unwatched = !peer.children.is_empty() && peer.config.dpd.is_some() && !wanted.is_empty();
+        let active = peer.active().map(|found| (found.initiator, found.up().map_or(now, |up| up.up_at)));
+        let mut begin = Vec::new();
+        let mut main_mode = false;
+        match active {
+            Some((initiator, up_at)) => {
+                let helps_at = if initiator { now } else { after(up_at, RESPONDER_GRACE) };
+                if now >= helps_at {
+                    begin = ready;
+                } else if !ready.is_empty() {
+                    wake = earlier(wake, Some(helps_at));
+                }
+            }
+            None if (!ready.is_empty() || unwatched) && !peer.is_trying() => {
+                main_mode = state.backoff.is_over(now);
+                if !main_mode {
+                    wake = earlier(wake, state.backoff.not_before());
+                }
+            }
+            None => {}
+        }
+        if main_mode || !begin.is_empty() {
+            self.with_peer(now, id, |peer, core| {
+                if main_mode {
+                    peer.begin_main_mode(core, now);
+                }
+                for child in begin {
+                    peer.begin_quick(core, now, child);
+                }
+            });
+        }
+        self.timers.set(Timer::Connection(id), wake);
+    }
+
+    pub(crate) fn rekey_v1_phase_one(&mut self, now: Instant, id: ConnectionId) {
+        self.with_peer(now, id, |peer, core| peer.begin_main_mode(core, now));
+    }
+
+    pub(crate) fn end_v1(&mut self, now: Instant, id: ConnectionId) {
+        self.with_peer(now, id, |peer, core| peer.end(core, now, &Cause::Requested, true));
+        self.core.followups.push_back(Followup::Ensure(id));
+    }
+}

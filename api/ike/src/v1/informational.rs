@@ -1,0 +1,244 @@
+//! Informational exchanges: DELETE, notifications, and whether the peer lives (RFC 2409 section 5.7, RFC 3706).
+//!
+//! They count only when HASH(1) verifies; what comes in clear is counted and forgotten.
+
+use std::time::{Duration, Instant};
+
+use super::peer::Peer;
+use super::phase_one::{Farewell, Life, PhaseOne, Probe, Stage};
+use super::quick::Step;
+use super::sealed::{IvChain, open, seal, with_hash};
+use crate::exchange::after;
+use crate::v2::core::Core;
+use crate::wire::isakmp::registry::{notify, payload as kind, protocol};
+use crate::wire::isakmp::{Delete, Exchange, Header, Notify, Payload};
+use crate::{Cause, Classified, IkeSaId, Phase};
+
+/// A DELETE is said this often, because none is acknowledged.
+const FAREWELLS: u32 = 3;
+const FAREWELL_WAIT: Duration = Duration::from_secs(2);
+
+impl Peer {
+    /// A message of an informational exchange.
+    pub(super) fn handle_informational(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        id: IkeSaId,
+        header: &Header,
+        body: &[u8],
+    ) -> Classified {
+        let Some(up) = self.up_of(id) else { return Classified::Dropped("unauthenticated_informational") };
+        if !header.encrypted {
+            return Classified::Dropped("unauthenticated_informational");
+        }
+        if header.message_id == 0 || up.was_used(header.message_id) {
+            return Classified::Dropped("message_id_used");
+        }
+        let chain = IvChain::exchange(&up.keys, &up.chain, header.message_id);
+        let message_id = header.message_id.to_be_bytes();
+        let verified = open(&up.keys, &chain, header, body)
+            .and_then(|unverified| unverified.verify(|rest| up.keys.message_hash(&[&message_id, rest])));
+        let Some(verified) = verified else { return Classified::Dropped("unauthenticated_informational") };
+        up.use_up(header.message_id);
+        self.heard_at = now;
+        for payload in &verified.payloads {
+            match payload.kind {
+                kind::DELETE => {
+                    if let Ok(delete) = Delete::decode(&payload.body) {
+                        self.deleted(core, now, delete);
+                    }
+                }
+                kind::NOTIFY => {
+                    if let Ok(notify) = Notify::decode(&payload.body) {
+                        self.notified(core, now, id, &notify);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Classified::Ike
+    }
+
+    fn deleted(&mut self, core: &mut Core, now: Instant, delete: Delete) {
+        match delete {
+            Delete::Esp(spis) => spis.into_iter().for_each(|spi| self.deleted_by_peer(core, spi)),
+            Delete::Isakmp(cookies) => {
+                let was_up = self.active().is_some();
+                for found in self.phase_ones.values_mut() {
+                    if cookies.contains(&(found.cookies.initiator, found.cookies.responder)) {
+                        found.stage = Stage::Closed;
+                    }
+                }
+                self.bury(core, now);
+                if was_up && self.active().is_none() {
+                    self.down(core, now, Cause::DeletedByPeer);
+                }
+            }
+            Delete::Other => {}
+        }
+    }
+
+    fn notified(&mut self, core: &mut Core, now: Instant, id: IkeSaId, notify: &Notify) {
+        let sequence = <[u8; 4]>::try_from(notify.data.as_slice()).map(u32::from_be_bytes).ok();
+        match notify.kind {
+            notify::R_U_THERE => {
+                let Some(found) = self.phase_ones.get_mut(&id) else { return };
+                let cookies = (found.cookies.initiator, found.cookies.responder);
+                let Some(up) = found.up_mut() else { return };
+                // RFC 3706 section 5.5: the number only grows, or the message is an old one.
+                let old = up
+                    .probed_with
+                    .zip(sequence)
+                    .is_some_and(|(last, sequence)| sequence.wrapping_sub(last) > u32::MAX / 2);
+                if sequence.is_none() || old {
+                    core.count("stale_probes");
+                    return;
+                }
+                up.probed_with = sequence;
+                let answer = Notify::about_isakmp(notify::R_U_THERE_ACK, cookies, notify.data.clone());
+                self.inform(core, now, id, Payload::new(kind::NOTIFY, answer.encode()));
+            }
+            notify::R_U_THERE_ACK => {
+                for up in self.phase_ones.values_mut().filter_map(PhaseOne::up_mut) {
+                    if up.probe.as_ref().map(|probe| probe.sequence) == sequence {
+                        up.probe = None;
+                    }
+                }
+            }
+            notify::INITIAL_CONTACT => core.count("late_initial_contacts"),
+            kind if notify.is_error() && notify.protocol == protocol::ESP => {
+                self.quick_refused(core, now, id, kind, &notify.spi);
+            }
+            _ => core.count("notifications_ignored"),
+        }
+    }
+
+    /// The peer refuses a quick mode of ours: the one with this SPI, or the only one.
+    fn quick_refused(&mut self, core: &mut Core, now: Instant, id: IkeSaId, kind: u16, spi: &[u8]) {
+        let asked = self.quicks.values().filter_map(|quick| match &quick.step {
+            Step::Asked(asked) if quick.phase_one == id => Some((quick.key(), asked.spi_in)),
+            _ => None,
+        });
+        let asked: Vec<_> = asked.collect();
+        let named = asked.iter().find(|(_, spi_in)| spi_in.to_be_bytes() == spi);
+        let only = || (asked.len() == 1).then(|| asked.first()).flatten();
+        let Some((key, _)) = named.or_else(only) else { return };
+        let Some(quick) = self.quicks.remove(key) else { return };
+        let silent = "(the peer did not say)".to_owned();
+        let phase = Phase::QuickMode;
+        let cause = match (&quick.step, kind) {
+            (Step::Asked(asked), notify::NO_PROPOSAL_CHOSEN) => Cause::NoProposalChosen {
+                phase,
+                ours: super::proposals::describe(&super::proposals::offer_phase_two(&asked.config, 0, None)),
+                theirs: silent,
+            },
+            (Step::Asked(asked), notify::INVALID_ID_INFORMATION) => Cause::TsUnacceptable {
+                ours: super::selectors::of_child(&asked.config)
+                    .map_or_else(String::new, |(local, remote)| {
+                        crate::v2::selectors::describe(&[local, remote])
+                    }),
+                theirs: silent,
+            },
+            (_, kind) => Cause::Notify { notify: notify::name(kind), phase },
+        };
+        self.abandon(core, now, quick, cause);
+    }
+
+    /// Sends a payload in an exchange of its own.
+    pub(super) fn inform(&mut self, core: &mut Core, now: Instant, id: IkeSaId, payload: Payload) {
+        let Some(found) = self.phase_ones.get_mut(&id) else { return };
+        let mut header = found.header(Exchange::Informational, 0);
+        let Some(up) = found.up_mut() else { return };
+        header.message_id = up.new_message_id(&mut core.random);
+        let mut chain = IvChain::exchange(&up.keys, &up.chain, header.message_id);
+        let payloads = with_hash(&up.keys, &[&header.message_id.to_be_bytes()], vec![payload]);
+        let message = seal(&up.keys, &mut chain, header, &payloads);
+        found.send(core, now, &message);
+    }
+
+    /// Tells the peer what is gone, on whatever phase 1 there is.
+    pub(super) fn say_deleted(&mut self, core: &mut Core, now: Instant, delete: &Delete) {
+        let on = self
+            .active()
+            .map(|found| found.id)
+            .or_else(|| self.phase_ones.values().find(|found| found.up().is_some()).map(|found| found.id));
+        if let Some(id) = on {
+            self.say_deleted_on(core, now, id, delete);
+        }
+    }
+
+    pub(super) fn say_deleted_on(&mut self, core: &mut Core, now: Instant, id: IkeSaId, delete: &Delete) {
+        let payload = Payload::new(kind::DELETE, delete.encode());
+        self.inform(core, now, id, payload.clone());
+        if let Some(up) = self.up_of(id) {
+            let at = after(now, FAREWELL_WAIT);
+            up.farewells.push(Farewell { payload, at, left: FAREWELLS.saturating_sub(1) });
+        }
+    }
+
+    /// Repeats what must not be lost.
+    pub(super) fn repeat_farewells(&mut self, core: &mut Core, now: Instant) {
+        for id in self.phase_ones.keys().copied().collect::<Vec<_>>() {
+            let Some(up) = self.up_of(id) else { continue };
+            let mut due = Vec::new();
+            for farewell in &mut up.farewells {
+                if now >= farewell.at {
+                    farewell.at = after(now, FAREWELL_WAIT);
+                    farewell.left = farewell.left.saturating_sub(1);
+                    due.push(farewell.payload.clone());
+                }
+            }
+            up.farewells.retain(|farewell| farewell.left > 0);
+            for payload in due {
+                self.inform(core, now, id, payload);
+            }
+        }
+    }
+
+    /// When the peer is to be asked whether it lives.
+    pub(super) fn probe_at(&self) -> Option<Instant> {
+        let interval = self.config.dpd?.interval;
+        let active = self.active().filter(|found| found.announced.dpd)?;
+        let up = active.up()?;
+        Some(match &up.probe {
+            Some(probe) => probe.at,
+            None => after(self.heard_at.max(up.up_at), interval),
+        })
+    }
+
+    /// Asks, or asks again; `false` when the peer had its chances.
+    pub(super) fn probe(&mut self, core: &mut Core, now: Instant) -> bool {
+        let Some(id) = self.active().map(|found| found.id) else { return true };
+        let heard_at = self.heard_at;
+        let Some(found) = self.phase_ones.get_mut(&id) else { return true };
+        let cookies = (found.cookies.initiator, found.cookies.responder);
+        let Some(up) = found.up_mut().filter(|up| up.life == Life::Active) else { return true };
+        let again = up.probe.take();
+        if again.as_ref().is_some_and(|probe| probe.sent > core.limits.retransmit_tries) {
+            return false;
+        }
+        let probe = match again {
+            // Something came in the meantime, though not the acknowledgement.
+            Some(probe) if heard_at >= probe.at.checked_sub(probe.wait).unwrap_or(now) => return true,
+            Some(probe) => {
+                let wait = probe.wait.mul_f64(1.8);
+                Probe {
+                    sequence: probe.sequence,
+                    sent: probe.sent.saturating_add(1),
+                    wait,
+                    at: after(now, wait),
+                }
+            }
+            None => {
+                let wait = core.limits.retransmit_base;
+                Probe { sequence: core.random.u32() >> 1, sent: 1, wait, at: after(now, wait) }
+            }
+        };
+        let data = probe.sequence.to_be_bytes().to_vec();
+        up.probe = Some(probe);
+        let notify = Notify::about_isakmp(notify::R_U_THERE, cookies, data);
+        self.inform(core, now, id, Payload::new(kind::NOTIFY, notify.encode()));
+        true
+    }
+}

@@ -1,0 +1,231 @@
+//! Main mode as its initiator (RFC 2409 section 5, with pre-shared keys section 5.4).
+
+use std::time::Instant;
+
+use super::nat;
+use super::peer::Peer;
+use super::phase_one::{Keyed, PhaseOne, Stage, Up};
+use super::proposals::{choose_phase_one, describe, offer_phase_one};
+use super::sealed::{IvChain, open, seal};
+use super::vendor::Announced;
+use crate::crypto::{KeyPair, PhaseOneFacts, PhaseOneKeys, Spis};
+use crate::v2::core::Core;
+use crate::wire::WireIdentity;
+use crate::wire::isakmp::registry::{notify, payload as kind};
+use crate::wire::isakmp::{
+    Exchange, Header, Notify, Payload, decode_chain, decode_sa, encode_chain, encode_sa, phase_one_identity,
+    phase_one_identity_body,
+};
+use crate::{Cause, Classified, IkeSaId, Path, Phase};
+
+/// Length of our nonces; RFC 2409 section 5 allows 8 to 256.
+pub(super) const NONCE_LEN_BYTES: usize = 32;
+
+/// The body of the only payload of a kind.
+pub(super) fn sole(payloads: &[Payload], wanted: u8) -> Option<&[u8]> {
+    let mut found = payloads.iter().filter(|payload| payload.kind == wanted);
+    let first = found.next()?;
+    found.next().is_none().then_some(first.body.as_slice())
+}
+
+pub(super) fn clear(header: Header, payloads: &[Payload]) -> Vec<u8> {
+    let (first, body) = encode_chain(payloads);
+    Header { first, ..header }.encode(&body)
+}
+
+pub(super) fn is_nonce(nonce: &[u8]) -> bool {
+    (8..=256).contains(&nonce.len())
+}
+
+/// The lower of two nonces.
+pub(super) fn lowest(one: &[u8], other: &[u8]) -> Vec<u8> {
+    one.min(other).to_vec()
+}
+
+impl Peer {
+    /// Begins a phase 1, unless one is being made.
+    pub(crate) fn begin_main_mode(&mut self, core: &mut Core, now: Instant) {
+        if self.is_trying() || self.config.authentication.shared_key().is_none() {
+            return;
+        }
+        let id = core.new_ike_sa_id();
+        let cookies = Spis { initiator: core.new_ike_spi(id), responder: 0 };
+        let port = core.limits.ike_port;
+        let path =
+            Path { local: (self.config.local, port).into(), remote: (self.config.remote, port).into() };
+        let sa = encode_sa(&offer_phase_one(&self.config));
+        let mut found = PhaseOne::new(id, true, cookies, path, now, Stage::SaSent { sa: sa.clone() });
+        let mut payloads = vec![Payload::new(kind::SA, sa)];
+        payloads.extend(Announced::ours());
+        let message = clear(found.header(Exchange::MainMode, 0), &payloads);
+        found.ask(core, now, message);
+        self.phase_ones.insert(id, found);
+    }
+
+    /// Message 2: the choice.
+    pub(super) fn sa_answered(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        id: IkeSaId,
+        header: &Header,
+        message: &[u8],
+        body: &[u8],
+    ) -> Classified {
+        let Ok((payloads, [])) = decode_chain(header.first, body) else {
+            return Classified::Dropped("bad_chain");
+        };
+        let Some(found) = self.phase_ones.get_mut(&id) else { return Classified::Dropped("unknown_cookies") };
+        let Stage::SaSent { sa } = &found.stage else { return Classified::Dropped("unexpected_message") };
+        let theirs = sole(&payloads, kind::SA).and_then(|body| decode_sa(body).ok());
+        let Some(theirs) = theirs else { return Classified::Dropped("missing_payload") };
+        let single = matches!(theirs.as_slice(), [proposal] if proposal.transforms.len() == 1);
+        let Some(choice) = choose_phase_one(&self.config, &theirs).filter(|_| single) else {
+            // Nothing here is authenticated: a better answer may follow.
+            core.count("no_proposal_chosen");
+            return Classified::Dropped("no_proposal_chosen");
+        };
+        let Some(key_pair) = KeyPair::new(choice.suite.group, &mut core.random) else {
+            return Classified::Dropped("no_key_pair");
+        };
+        let sa = sa.clone();
+        found.cookies.responder = header.cookie_r;
+        found.announced = Announced::read(&payloads);
+        let nonce = core.random.array::<NONCE_LEN_BYTES>().to_vec();
+        let mut payloads = vec![
+            Payload::new(kind::KE, key_pair.public().to_vec()),
+            Payload::new(kind::NONCE, nonce.clone()),
+        ];
+        if let Some(dialect) = found.announced.nat {
+            payloads.extend(nat::detection(dialect, choice.suite.hash, found.cookies, found.path));
+        }
+        let (suite, lifetime) = (choice.suite, choice.lifetime);
+        found.stage = Stage::KeySent { sa, suite, lifetime, key_pair, nonce };
+        let answer = clear(found.header(Exchange::MainMode, 0), &payloads);
+        found.heard(message, Vec::new());
+        found.ask(core, now, answer);
+        Classified::Ike
+    }
+
+    /// Message 4: the peer's share of the key; we say who we are.
+    pub(super) fn key_answered(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        id: IkeSaId,
+        header: &Header,
+        message: &[u8],
+        body: &[u8],
+    ) -> Classified {
+        let Ok((payloads, [])) = decode_chain(header.first, body) else {
+            return Classified::Dropped("bad_chain");
+        };
+        let first_contact = core.limits.initial_contact
+            && self.children.is_empty()
+            && !self.phase_ones.values().any(|other| other.up().is_some());
+        let Some(found) = self.phase_ones.get_mut(&id) else { return Classified::Dropped("unknown_cookies") };
+        let Stage::KeySent { sa, suite, lifetime, key_pair, nonce } = &found.stage else {
+            return Classified::Dropped("unexpected_message");
+        };
+        let (suite, lifetime) = (*suite, *lifetime);
+        let (Some(public), Some(nonce_r)) = (sole(&payloads, kind::KE), sole(&payloads, kind::NONCE)) else {
+            return Classified::Dropped("missing_payload");
+        };
+        if !is_nonce(nonce_r) {
+            return Classified::Dropped("bad_value");
+        }
+        let Ok(shared) = key_pair.agree(public) else { return Classified::Dropped("invalid_public_value") };
+        let Some(key) = self.config.authentication.shared_key() else { return Classified::Dropped("no_key") };
+        let nonces = (nonce.as_slice(), nonce_r);
+        let facts = PhaseOneFacts { cookies: found.cookies, nonces, shared: &shared };
+        let keys = PhaseOneKeys::new(suite.hash, suite.cipher, key, facts);
+        let (public_i, public_r) = (key_pair.public().to_vec(), public.to_vec());
+        let mut chain = IvChain::phase_one(&keys, &public_i, &public_r);
+        if let Some(dialect) = found.announced.nat {
+            found.nat = nat::detect(dialect, suite.hash, found.cookies, found.path, &payloads);
+        }
+        if found.nat.is_present() {
+            // RFC 3947 section 4: to port 4500 with message 5.
+            found.path.local.set_port(core.limits.nat_port);
+            found.path.remote.set_port(core.limits.nat_port);
+        }
+        let ours = WireIdentity::from(&self.config.local_identity);
+        let port = if found.nat.is_present() { 0 } else { core.limits.ike_port };
+        let identity = phase_one_identity_body(&ours, port);
+        let cookies = (found.cookies.initiator, found.cookies.responder);
+        let hash = keys.identity_hash((&public_i, &public_r), cookies, sa, &identity);
+        let mut payloads = vec![Payload::new(kind::ID, identity), Payload::new(kind::HASH, hash.to_vec())];
+        if first_contact {
+            let notify = Notify::about_isakmp(notify::INITIAL_CONTACT, cookies, Vec::new());
+            payloads.push(Payload::new(kind::NOTIFY, notify.encode()));
+        }
+        let answer = seal(&keys, &mut chain, found.header(Exchange::MainMode, 0), &payloads);
+        let lowest_nonce = lowest(nonces.0, nonces.1);
+        let sa = sa.clone();
+        let keyed =
+            Keyed { suite, lifetime, keys, chain, sa, public_i, public_r, lowest_nonce, refused: false };
+        found.stage = Stage::IdSent(Box::new(keyed));
+        found.heard(message, Vec::new());
+        found.ask(core, now, answer);
+        Classified::Ike
+    }
+
+    /// Message 6: who the peer is.
+    pub(super) fn id_answered(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        id: IkeSaId,
+        header: &Header,
+        message: &[u8],
+        body: &[u8],
+    ) -> Classified {
+        let Some(found) = self.phase_ones.get_mut(&id) else { return Classified::Dropped("unknown_cookies") };
+        let Stage::IdSent(keyed) = &mut found.stage else { return Classified::Dropped("unexpected_message") };
+        let cookies = (found.cookies.responder, found.cookies.initiator);
+        let verified = open(&keyed.keys, &keyed.chain, header, body).and_then(|unverified| {
+            let publics = (keyed.public_r.as_slice(), keyed.public_i.as_slice());
+            unverified
+                .verify_identity(|identity| keyed.keys.identity_hash(publics, cookies, &keyed.sa, identity))
+        });
+        let Some(verified) = verified else {
+            keyed.refused = true;
+            return Classified::Dropped("integrity");
+        };
+        let wanted = WireIdentity::from(&self.config.remote_identity);
+        let theirs = sole(&verified.payloads, kind::ID).and_then(|body| phase_one_identity(body).ok());
+        if theirs.as_ref() != Some(&wanted) {
+            let theirs = theirs.map_or_else(|| "malformed".to_owned(), |theirs| theirs.describe());
+            let detail = format!("it says it is {theirs}, {} is expected", wanted.describe());
+            let cause = Cause::AuthenticationFailed { side: "we refused the peer", detail };
+            self.attempt_failed(core, now, id, cause);
+            return Classified::Ike;
+        }
+        found.heard(message, Vec::new());
+        found.retransmission = None;
+        if let Stage::IdSent(keyed) = std::mem::replace(&mut found.stage, Stage::Closed) {
+            found.stage = Stage::Up(Box::new(Up::new(*keyed, verified.next, now, &mut core.random)));
+        }
+        self.came_up(core, now, id, false);
+        Classified::Ike
+    }
+
+    /// What stands in the way of an attempt that ends without an answer.
+    pub(super) fn unanswered(&self, id: IkeSaId, tries: u32) -> Cause {
+        let stage = self.phase_ones.get(&id).map(|found| &found.stage);
+        match stage {
+            Some(Stage::IdSent(_)) => Cause::AuthenticationFailed {
+                side: "the peer refused us",
+                detail: "it went silent when we proved our identity: the keys or the identities differ, most likely"
+                    .to_owned(),
+            },
+            Some(Stage::SaSent { .. }) if tries > 0 => Cause::NoAnswer { phase: Phase::MainMode, tries },
+            _ => Cause::NoAnswer { phase: Phase::MainMode, tries },
+        }
+    }
+
+    /// Our offer in words.
+    pub(super) fn offer_in_words(&self) -> String {
+        describe(&offer_phase_one(&self.config))
+    }
+}

@@ -1,0 +1,301 @@
+//! An ISAKMP SA and its stages.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::fragment::{self, Assembly};
+use super::proposals::PhaseOneSuite;
+use super::sealed::IvChain;
+use super::vendor::{Announced, Dialect};
+use crate::crypto::{KeyPair, PhaseOneKeys, Random, Spis};
+use crate::exchange::{Retransmission, after};
+use crate::v2::core::Core;
+use crate::v2::nat::Nat;
+use crate::v2::sa::RequestDigest;
+use crate::wire::isakmp::{Exchange, Header, Payload};
+use crate::{IkeSaId, Path};
+
+/// Message ids of the peer that are remembered: none is used twice (RFC 2408 section 3.1).
+const REMEMBERED_IDS: usize = 512;
+
+/// How far an SA is.
+pub(super) enum Stage {
+    /// Message 1 is out.
+    SaSent {
+        sa: Vec<u8>,
+    },
+    /// Message 2 is out; nothing is known of the peer yet, so nothing is repeated unasked.
+    SaAnswered {
+        sa: Vec<u8>,
+        suite: PhaseOneSuite,
+        lifetime: Duration,
+    },
+    /// Message 3 is out.
+    KeySent {
+        sa: Vec<u8>,
+        suite: PhaseOneSuite,
+        lifetime: Duration,
+        key_pair: KeyPair,
+        nonce: Vec<u8>,
+    },
+    /// Message 4 is out.
+    KeyAnswered(Box<Keyed>),
+    /// Message 5 is out.
+    IdSent(Box<Keyed>),
+    Up(Box<Up>),
+    /// To be forgotten.
+    Closed,
+}
+
+/// Keys, before the peer is authenticated.
+pub(super) struct Keyed {
+    pub(super) suite: PhaseOneSuite,
+    pub(super) lifetime: Duration,
+    pub(super) keys: PhaseOneKeys,
+    pub(super) chain: IvChain,
+    /// Body of the initiator's SA payload.
+    pub(super) sa: Vec<u8>,
+    pub(super) public_i: Vec<u8>,
+    pub(super) public_r: Vec<u8>,
+    pub(super) lowest_nonce: Vec<u8>,
+    /// A message came that these keys did not open.
+    pub(super) refused: bool,
+}
+
+/// Whether an SA that is up serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    Active,
+    /// Another one serves; this one still reads what is late, until then.
+    Retiring(Instant),
+    /// We said that it is gone; the word is repeated until then.
+    Ending(Instant),
+}
+
+/// A DELETE, said more than once: nobody acknowledges it.
+pub(super) struct Farewell {
+    pub(super) payload: Payload,
+    pub(super) at: Instant,
+    pub(super) left: u32,
+}
+
+/// A peer that was asked whether it lives (RFC 3706).
+pub(super) struct Probe {
+    pub(super) sequence: u32,
+    pub(super) sent: u32,
+    pub(super) wait: Duration,
+    pub(super) at: Instant,
+}
+
+/// What is there once the peer is authenticated.
+pub(super) struct Up {
+    pub(super) suite: PhaseOneSuite,
+    pub(super) keys: PhaseOneKeys,
+    /// The last block of phase 1.
+    pub(super) chain: IvChain,
+    pub(super) lowest_nonce: Vec<u8>,
+    pub(super) up_at: Instant,
+    pub(super) replace_at: Instant,
+    pub(super) expires_at: Instant,
+    /// When others of the same connection are looked at.
+    pub(super) review_at: Option<Instant>,
+    pub(super) life: Life,
+    used_ids: VecDeque<u32>,
+    pub(super) probe: Option<Probe>,
+    /// The last sequence number that the peer asked with.
+    pub(super) probed_with: Option<u32>,
+    pub(super) farewells: Vec<Farewell>,
+}
+
+/// The last message that was taken in, and what was said to it.
+struct Heard {
+    digest: RequestDigest,
+    answer: Vec<u8>,
+    repeats: u32,
+}
+
+/// See the module's documentation.
+pub(crate) struct PhaseOne {
+    pub(crate) id: IkeSaId,
+    pub(crate) initiator: bool,
+    pub(crate) cookies: Spis,
+    pub(crate) path: Path,
+    pub(super) nat: Nat,
+    pub(super) announced: Announced,
+    pub(super) created_at: Instant,
+    pub(super) sent_at: Instant,
+    pub(super) stage: Stage,
+    pub(super) retransmission: Option<Retransmission>,
+    pub(super) assembly: Assembly,
+    heard: Option<Heard>,
+}
+
+impl PhaseOne {
+    pub(super) fn new(
+        id: IkeSaId,
+        initiator: bool,
+        cookies: Spis,
+        path: Path,
+        now: Instant,
+        stage: Stage,
+    ) -> Self {
+        Self {
+            id,
+            initiator,
+            cookies,
+            path,
+            nat: Nat::default(),
+            announced: Announced::default(),
+            created_at: now,
+            sent_at: now,
+            stage,
+            retransmission: None,
+            assembly: Assembly::default(),
+            heard: None,
+        }
+    }
+
+    pub(crate) fn our_cookie(&self) -> u64 {
+        if self.initiator { self.cookies.initiator } else { self.cookies.responder }
+    }
+
+    /// The dialect of NAT traversal, where there is a NAT.
+    pub(super) fn encapsulates(&self) -> Option<Dialect> {
+        self.announced.nat.filter(|_| self.nat.is_present())
+    }
+
+    pub(super) fn header(&self, exchange: Exchange, message_id: u32) -> Header {
+        Header {
+            cookie_i: self.cookies.initiator,
+            cookie_r: self.cookies.responder,
+            first: 0,
+            exchange,
+            encrypted: false,
+            message_id,
+        }
+    }
+
+    pub(super) fn up(&self) -> Option<&Up> {
+        match &self.stage {
+            Stage::Up(up) => Some(up),
+            _ => None,
+        }
+    }
+
+    pub(super) fn up_mut(&mut self) -> Option<&mut Up> {
+        match &mut self.stage {
+            Stage::Up(up) => Some(up),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_active(&self) -> bool {
+        self.up().is_some_and(|up| up.life == Life::Active)
+    }
+
+    /// The responder's stages before the peer is authenticated, of which there may be only so many.
+    pub(crate) fn is_half_open(&self) -> bool {
+        matches!(self.stage, Stage::SaAnswered { .. } | Stage::KeyAnswered(_))
+    }
+
+    pub(super) fn is_our_attempt(&self) -> bool {
+        matches!(self.stage, Stage::SaSent { .. } | Stage::KeySent { .. } | Stage::IdSent(_))
+    }
+
+    /// Sends a message, in pieces where the peer takes them and it is long.
+    pub(super) fn send(&mut self, core: &mut Core, now: Instant, message: &[u8]) {
+        self.sent_at = now;
+        let header = self.header(Exchange::MainMode, 0);
+        if self.announced.fragmentation {
+            let id = u16::try_from(core.random.u32() >> 16).unwrap_or(1).max(1);
+            for piece in fragment::split(&header, id, message) {
+                core.transmit(self.path, &piece);
+            }
+        } else {
+            core.transmit(self.path, message);
+        }
+    }
+
+    /// Sends a message of main mode that wants an answer, and again until it comes.
+    pub(super) fn ask(&mut self, core: &mut Core, now: Instant, message: Vec<u8>) {
+        self.send(core, now, &message);
+        self.retransmission = Some(Retransmission::new(vec![message], now, &core.limits, &mut core.random));
+    }
+
+    /// Notes the message that was taken in, and what was said to it.
+    pub(super) fn heard(&mut self, message: &[u8], answer: Vec<u8>) {
+        self.heard = Some(Heard { digest: RequestDigest::new(message), answer, repeats: 0 });
+    }
+
+    /// Whether a message is the last one again. It gets the same answer, but only so often: more for those who have
+    /// shown that they receive where they say they are.
+    pub(super) fn repeats(&mut self, core: &mut Core, now: Instant, message: &[u8]) -> bool {
+        const UNPROVEN_REPEATS: u32 = 3;
+        let proven = !matches!(self.stage, Stage::SaAnswered { .. });
+        let most = if proven { core.limits.retransmit_tries.saturating_mul(2) } else { UNPROVEN_REPEATS };
+        let Some(heard) = self.heard.as_mut().filter(|heard| heard.digest == RequestDigest::new(message))
+        else {
+            return false;
+        };
+        if heard.repeats < most && !heard.answer.is_empty() {
+            heard.repeats = heard.repeats.saturating_add(1);
+            let answer = heard.answer.clone();
+            core.count("responses_repeated");
+            self.send(core, now, &answer);
+        }
+        true
+    }
+}
+
+/// What is left of a lifetime for its successor: a tenth, at least 30 seconds, at most half.
+pub(super) fn rekey_margin(lifetime: Duration) -> Duration {
+    lifetime.mul_f64(0.1).max(Duration::from_secs(30)).min(lifetime.mul_f64(0.5))
+}
+
+impl Up {
+    /// Soft lifetimes are shortened by up to this much, so that both ends rarely replace at once.
+    const JITTER_PERCENT: u32 = 20;
+
+    pub(super) fn new(keyed: Keyed, chain: IvChain, now: Instant, random: &mut Random) -> Self {
+        let margin = rekey_margin(keyed.lifetime);
+        let soft = keyed.lifetime.saturating_sub(margin);
+        Self {
+            suite: keyed.suite,
+            keys: keyed.keys,
+            chain,
+            lowest_nonce: keyed.lowest_nonce,
+            up_at: now,
+            replace_at: after(now, random.shortened(soft, Self::JITTER_PERCENT)),
+            expires_at: after(now, keyed.lifetime),
+            review_at: None,
+            life: Life::Active,
+            used_ids: VecDeque::new(),
+            probe: None,
+            probed_with: None,
+            farewells: Vec::new(),
+        }
+    }
+
+    pub(super) fn was_used(&self, message_id: u32) -> bool {
+        self.used_ids.contains(&message_id)
+    }
+
+    /// The id of an authentic message is used up.
+    pub(super) fn use_up(&mut self, message_id: u32) {
+        if self.used_ids.len() >= REMEMBERED_IDS {
+            self.used_ids.pop_front();
+        }
+        self.used_ids.push_back(message_id);
+    }
+
+    /// An id for an exchange of ours.
+    pub(super) fn new_message_id(&mut self, random: &mut Random) -> u32 {
+        loop {
+            let id = random.u32();
+            if id != 0 && !self.was_used(id) {
+                self.use_up(id);
+                return id;
+            }
+        }
+    }
+}

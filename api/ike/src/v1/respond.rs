@@ -1,0 +1,169 @@
+//! Main mode as its responder.
+
+use std::time::Instant;
+
+use super::initiate::{NONCE_LEN_BYTES, clear, is_nonce, lowest, sole};
+use super::nat;
+use super::peer::Peer;
+use super::phase_one::{Keyed, PhaseOne, Stage, Up};
+use super::proposals::{PhaseOneChoice, choose_phase_one};
+use super::sealed::{IvChain, open, seal};
+use super::vendor::Announced;
+use crate::crypto::{KeyPair, PhaseOneFacts, PhaseOneKeys, Spis};
+use crate::v2::core::Core;
+use crate::wire::WireIdentity;
+use crate::wire::isakmp::registry::{notify, payload as kind};
+use crate::wire::isakmp::{
+    Exchange, Header, Notify, Payload, Proposal, encode_sa, phase_one_identity, phase_one_identity_body,
+};
+use crate::{Classified, IkeSaId, Path};
+
+impl Peer {
+    /// What we would choose of an offer.
+    pub(super) fn choose(&self, theirs: &[Proposal]) -> Option<PhaseOneChoice> {
+        self.config.authentication.shared_key()?;
+        choose_phase_one(&self.config, theirs)
+    }
+
+    /// Message 1: answers with the choice; no more is said than was asked, and no key exchange is computed.
+    #[expect(clippy::too_many_arguments, reason = "a message and its place")]
+    pub(super) fn answer_sa(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        path: Path,
+        header: &Header,
+        message: &[u8],
+        payloads: &[Payload],
+        choice: PhaseOneChoice,
+    ) -> Option<IkeSaId> {
+        let sa = sole(payloads, kind::SA)?.to_vec();
+        let id = core.new_ike_sa_id();
+        let cookies = Spis { initiator: header.cookie_i, responder: core.new_ike_spi(id) };
+        let stage = Stage::SaAnswered { sa, suite: choice.suite, lifetime: choice.lifetime };
+        let mut found = PhaseOne::new(id, false, cookies, path, now, stage);
+        found.announced = Announced::read(payloads);
+        let mut answer = vec![Payload::new(kind::SA, encode_sa(&[choice.answer]))];
+        answer.extend(found.announced.payloads());
+        let answer = clear(found.header(Exchange::MainMode, 0), &answer);
+        found.heard(message, answer.clone());
+        found.send(core, now, &answer);
+        self.phase_ones.insert(id, found);
+        Some(id)
+    }
+
+    /// Message 3: the initiator's share of the key, and with our cookie the proof that it is where it says.
+    pub(super) fn answer_key(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        id: IkeSaId,
+        path: Path,
+        message: &[u8],
+        payloads: &[Payload],
+    ) -> Classified {
+        let Some(found) = self.phase_ones.get_mut(&id) else { return Classified::Dropped("unknown_cookies") };
+        let Stage::SaAnswered { sa, suite, lifetime } = &found.stage else {
+            return Classified::Dropped("unexpected_message");
+        };
+        let (sa, suite, lifetime) = (sa.clone(), *suite, *lifetime);
+        let (Some(public_i), Some(nonce_i)) = (sole(payloads, kind::KE), sole(payloads, kind::NONCE)) else {
+            return Classified::Dropped("missing_payload");
+        };
+        if !is_nonce(nonce_i) {
+            return Classified::Dropped("bad_value");
+        }
+        let Some(key) = self.config.authentication.shared_key() else { return Classified::Dropped("no_key") };
+        let Some(key_pair) = KeyPair::new(suite.group, &mut core.random) else {
+            return Classified::Dropped("no_key_pair");
+        };
+        let Ok(shared) = key_pair.agree(public_i) else { return Classified::Dropped("invalid_public_value") };
+        let nonce_r = core.random.array::<NONCE_LEN_BYTES>().to_vec();
+        let nonces = (nonce_i, nonce_r.as_slice());
+        let facts = PhaseOneFacts { cookies: found.cookies, nonces, shared: &shared };
+        let keys = PhaseOneKeys::new(suite.hash, suite.cipher, key, facts);
+        let (public_i, public_r) = (public_i.to_vec(), key_pair.public().to_vec());
+        let chain = IvChain::phase_one(&keys, &public_i, &public_r);
+        let mut answer =
+            vec![Payload::new(kind::KE, public_r.clone()), Payload::new(kind::NONCE, nonce_r.clone())];
+        if let Some(dialect) = found.announced.nat {
+            found.nat = nat::detect(dialect, suite.hash, found.cookies, path, payloads);
+            answer.extend(nat::detection(dialect, suite.hash, found.cookies, path));
+        }
+        let lowest_nonce = lowest(nonces.0, nonces.1);
+        let keyed =
+            Keyed { suite, lifetime, keys, chain, sa, public_i, public_r, lowest_nonce, refused: false };
+        found.stage = Stage::KeyAnswered(Box::new(keyed));
+        found.path = path;
+        let answer = clear(found.header(Exchange::MainMode, 0), &answer);
+        found.heard(message, answer.clone());
+        found.send(core, now, &answer);
+        Classified::Ike
+    }
+
+    /// Message 5: who the initiator is; we say who we are.
+    #[expect(clippy::too_many_arguments, reason = "a message and its place")]
+    pub(super) fn answer_id(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        id: IkeSaId,
+        path: Path,
+        header: &Header,
+        message: &[u8],
+        body: &[u8],
+    ) -> Classified {
+        let Some(found) = self.phase_ones.get_mut(&id) else { return Classified::Dropped("unknown_cookies") };
+        let Stage::KeyAnswered(keyed) = &mut found.stage else {
+            return Classified::Dropped("unexpected_message");
+        };
+        let cookies = (found.cookies.initiator, found.cookies.responder);
+        let verified = open(&keyed.keys, &keyed.chain, header, body).and_then(|unverified| {
+            let publics = (keyed.public_i.as_slice(), keyed.public_r.as_slice());
+            unverified
+                .verify_identity(|identity| keyed.keys.identity_hash(publics, cookies, &keyed.sa, identity))
+        });
+        let Some(verified) = verified else {
+            // Anyone may have sent it: the peer's own message may still come.
+            keyed.refused = true;
+            core.count("authentication_failed");
+            return Classified::Dropped("integrity");
+        };
+        let wanted = WireIdentity::from(&self.config.remote_identity);
+        let theirs = sole(&verified.payloads, kind::ID).and_then(|body| phase_one_identity(body).ok());
+        if theirs.as_ref() != Some(&wanted) {
+            keyed.refused = true;
+            core.count("unexpected_identity");
+            return Classified::Dropped("unexpected_identity");
+        }
+        let initial_contact = verified.payloads.iter().any(|payload| {
+            payload.kind == kind::NOTIFY
+                && Notify::decode(&payload.body).is_ok_and(|notify| notify.kind == notify::INITIAL_CONTACT)
+        });
+        let ours = WireIdentity::from(&self.config.local_identity);
+        let port = if found.nat.is_present() { 0 } else { core.limits.ike_port };
+        let identity = phase_one_identity_body(&ours, port);
+        let publics = (keyed.public_r.as_slice(), keyed.public_i.as_slice());
+        let hash = keyed.keys.identity_hash(publics, (cookies.1, cookies.0), &keyed.sa, &identity);
+        let payloads = [Payload::new(kind::ID, identity), Payload::new(kind::HASH, hash.to_vec())];
+        let mut chain = verified.next;
+        let header = Header {
+            cookie_i: cookies.0,
+            cookie_r: cookies.1,
+            first: 0,
+            exchange: Exchange::MainMode,
+            encrypted: true,
+            message_id: 0,
+        };
+        let answer = seal(&keyed.keys, &mut chain, header, &payloads);
+        // The initiator may have moved to port 4500, and its NAT given it another one.
+        found.path = path;
+        found.heard(message, answer.clone());
+        if let Stage::KeyAnswered(keyed) = std::mem::replace(&mut found.stage, Stage::Closed) {
+            found.stage = Stage::Up(Box::new(Up::new(*keyed, chain, now, &mut core.random)));
+        }
+        found.send(core, now, &answer);
+        self.came_up(core, now, id, initial_contact);
+        Classified::Ike
+    }
+}

@@ -1,0 +1,109 @@
+//! Encrypted messages and their chains of IVs (RFC 2409 appendix B).
+
+use zeroize::Zeroizing;
+
+use crate::crypto::{PhaseOneKeys, Secret, equal};
+use crate::wire::isakmp::{Header, Payload, decode_chain, encode_chain, registry::payload as kind};
+
+/// The IV of the next message of an exchange: the last block of the one before.
+#[derive(Clone)]
+pub(super) struct IvChain(Vec<u8>);
+
+impl IvChain {
+    /// Of phase 1: `hash(g^xi | g^xr)`.
+    pub(super) fn phase_one(keys: &PhaseOneKeys, public_i: &[u8], public_r: &[u8]) -> Self {
+        Self(keys.first_iv(&[public_i, public_r]))
+    }
+
+    /// Of a later exchange: `hash(last block of phase 1 | message id)`.
+    pub(super) fn exchange(keys: &PhaseOneKeys, phase_one: &Self, message_id: u32) -> Self {
+        Self(keys.first_iv(&[&phase_one.0, &message_id.to_be_bytes()]))
+    }
+
+    fn follow(&mut self, sealed: &[u8]) {
+        if let Some(at) = sealed.len().checked_sub(self.0.len()) {
+            self.0 = sealed.iter().copied().skip(at).collect();
+        }
+    }
+}
+
+/// What was decrypted. Nothing says yet that it is what the peer wrote: payloads come out only for the right hash.
+pub(super) struct Unverified {
+    payloads: Vec<Payload>,
+    plain: Secret,
+    next: IvChain,
+}
+
+/// Payloads whose hash was right.
+pub(super) struct Verified {
+    /// All, the HASH payload too.
+    pub(super) payloads: Vec<Payload>,
+    pub(super) next: IvChain,
+}
+
+/// Generic header of the HASH payload.
+const PAYLOAD_HEADER_LEN_BYTES: usize = 4;
+
+impl Unverified {
+    /// For phase 2 and informational exchanges, where HASH comes first and covers what follows it.
+    pub(super) fn verify(self, expected: impl FnOnce(&[u8]) -> Secret) -> Option<Verified> {
+        let hash = self.payloads.first().filter(|first| first.kind == kind::HASH)?;
+        let covered = self.plain.get(hash.body.len().checked_add(PAYLOAD_HEADER_LEN_BYTES)?..)?;
+        let right = equal(&hash.body, &expected(covered));
+        right.then_some(Verified { payloads: self.payloads, next: self.next })
+    }
+
+    /// For the last messages of main mode, where HASH covers the body of the ID payload and what went before.
+    pub(super) fn verify_identity(self, expected: impl FnOnce(&[u8]) -> Secret) -> Option<Verified> {
+        let sole = |wanted: u8| {
+            let mut found = self.payloads.iter().filter(|payload| payload.kind == wanted);
+            found.next().filter(|_| found.next().is_none())
+        };
+        let (identity, hash) = (sole(kind::ID)?, sole(kind::HASH)?);
+        let right = equal(&hash.body, &expected(&identity.body));
+        right.then_some(Verified { payloads: self.payloads, next: self.next })
+    }
+}
+
+/// Decrypts the body of a message, if it is one.
+pub(super) fn open(keys: &PhaseOneKeys, chain: &IvChain, header: &Header, body: &[u8]) -> Option<Unverified> {
+    if !header.encrypted || body.is_empty() {
+        return None;
+    }
+    let mut plain = Zeroizing::new(body.to_vec());
+    keys.cipher.decrypt(keys.encryption_key(), &chain.0, &mut plain).ok()?;
+    let (payloads, padding) = decode_chain(header.first, &plain).ok()?;
+    let used = plain.len().checked_sub(padding.len())?;
+    plain.truncate(used);
+    let mut next = chain.clone();
+    next.follow(body);
+    Some(Unverified { payloads, plain, next })
+}
+
+/// Encrypts payloads into a message; the chain moves on.
+pub(super) fn seal(
+    keys: &PhaseOneKeys,
+    chain: &mut IvChain,
+    header: Header,
+    payloads: &[Payload],
+) -> Vec<u8> {
+    let (first, plain) = encode_chain(payloads);
+    let mut body = Zeroizing::new(plain);
+    let whole = body.len().next_multiple_of(keys.cipher.block_len_bytes());
+    body.resize(whole, 0);
+    // Lengths are right by what stands above.
+    let _ = keys.cipher.encrypt(keys.encryption_key(), &chain.0, &mut body);
+    chain.follow(&body);
+    Header { first, encrypted: true, ..header }.encode(&body)
+}
+
+/// A HASH payload and those that it covers: `HASH(n) = prf(SKEYID_a, before | payloads)`.
+pub(super) fn with_hash(keys: &PhaseOneKeys, before: &[&[u8]], payloads: Vec<Payload>) -> Vec<Payload> {
+    let (_, covered) = encode_chain(&payloads);
+    let mut parts = before.to_vec();
+    parts.push(&covered);
+    let hash = keys.message_hash(&parts).to_vec();
+    let mut all = vec![Payload::new(kind::HASH, hash)];
+    all.extend(payloads);
+    all
+}
