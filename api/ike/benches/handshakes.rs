@@ -35,6 +35,7 @@ fn bench(name: &str, encryption: IkeEncryption, group: Group, rounds: u32) {
             integrity: vec![Hash::Sha2_256],
             prf: vec![Hash::Sha2_256],
             groups: vec![group],
+            ..IkeProposal::default()
         }];
         connection
     };

@@ -3,6 +3,7 @@
 //! ```text
 //! udp_peer --local 10.9.0.1 --remote 10.9.0.2 --local-id a.example --remote-id b.example --psk secret \
 //!     --suite gcm256-x25519 --mode tunnel --local-ts 10.1.0.1 --remote-ts 10.2.0.1 --protocol 0 \
+//!     [--kem 768|1024] [--require-kem] [--ppk SECRET --ppk-id NAME] [--require-ppk] [--fragment 576] \
 //!     [--pfs] [--listen] [--dpd 5] [--retransmit 4] [--ports 500,4500] [--at 3=rekey-child] [--at 5=rekey-ike] [--at 8=terminate] --run 10
 //! ```
 //! Against strongSwan's charon with kernel-libipsec (no ESP in the kernel needed): tunnel mode only; `encap = yes`
@@ -30,7 +31,7 @@ impl Arguments {
         let mut arguments = std::env::args().skip(1);
         while let Some(flag) = arguments.next() {
             let name = flag.strip_prefix("--").context("flags begin with --")?.to_owned();
-            if matches!(name.as_str(), "listen" | "pfs") {
+            if matches!(name.as_str(), "listen" | "pfs" | "require-kem" | "require-ppk") {
                 parsed.values.insert(name, String::new());
                 continue;
             }
@@ -72,6 +73,7 @@ fn suite(name: &str) -> anyhow::Result<(IkeProposal, Group)> {
         integrity: vec![Hash::Sha2_256],
         prf: vec![Hash::Sha2_256],
         groups: vec![group],
+        ..IkeProposal::default()
     };
     Ok((proposal, group))
 }
@@ -81,7 +83,21 @@ fn identity(text: &str) -> Identity {
 }
 
 fn connection(arguments: &Arguments) -> anyhow::Result<Connection> {
-    let (proposal, group) = suite(arguments.or("suite", "gcm256-x25519"))?;
+    let (mut proposal, group) = suite(arguments.or("suite", "gcm256-x25519"))?;
+    if arguments.has("kem") {
+        let methods: Vec<KeyEncapsulation> = match arguments.or("kem", "") {
+            "768" => vec![KeyEncapsulation::MlKem768],
+            "1024" => vec![KeyEncapsulation::MlKem1024],
+            other => bail!("unknown ML-KEM {other}"),
+        };
+        proposal.additional_key_exchanges = vec![methods];
+        proposal.additional_required = arguments.has("require-kem");
+    }
+    let ppk = arguments.values.get("ppk").map(|secret| Ppk {
+        id: arguments.or("ppk-id", "ppk").as_bytes().to_vec(),
+        key: PreSharedKey(Zeroizing::new(secret.as_bytes().to_vec())),
+        required: arguments.has("require-ppk"),
+    });
     let protocol = arguments.or("protocol", "47").parse()?;
     let selector = |name: &str| -> anyhow::Result<TrafficSelector> {
         let address: IpAddr = arguments.text(name)?.parse()?;
@@ -120,6 +136,7 @@ fn connection(arguments: &Arguments) -> anyhow::Result<Connection> {
         authentication: Authentication::pre_shared_key(PreSharedKey(Zeroizing::new(
             arguments.text("psk")?.as_bytes().to_vec(),
         ))),
+        ppk,
         proposals: vec![proposal],
         lifetime: Duration::from_secs(86_400),
         dpd: Some(Dpd { interval: Duration::from_secs(arguments.or("dpd", "30").parse()?) }),
@@ -152,6 +169,7 @@ fn main() -> anyhow::Result<()> {
     let limits = Limits {
         ike_port: ike_port.parse()?,
         nat_port: nat_port.parse()?,
+        fragment_ipv4_bytes: arguments.or("fragment", "576").parse()?,
         retransmit_base: Duration::from_secs_f64(arguments.or("retransmit", "4").parse()?),
         ..Limits::default()
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::Authentication;
+use crate::{Authentication, Ppk};
 
 /// A connection, chosen by the host; stable over reconfiguration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,14 +97,27 @@ pub enum Group {
     Curve25519,
 }
 
+/// A method of an additional key exchange (RFC 9370).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KeyEncapsulation {
+    /// 36: ML-KEM-768 (FIPS 203).
+    MlKem768,
+    /// 37: ML-KEM-1024 (FIPS 203).
+    MlKem1024,
+}
+
 /// One IKE proposal: any of each list, in order of preference. `integrity` is used with CBC only.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields are transform types")]
 pub struct IkeProposal {
     pub encryption: Vec<IkeEncryption>,
     pub integrity: Vec<Hash>,
     pub prf: Vec<Hash>,
     pub groups: Vec<Group>,
+    /// Additional key exchanges after that of `groups`, at most seven, any of each list; all of them are done or none.
+    pub additional_key_exchanges: Vec<Vec<KeyEncapsulation>>,
+    /// A peer that does without the additional key exchanges is refused.
+    pub additional_required: bool,
 }
 
 /// ESP encryption.
@@ -245,6 +258,8 @@ pub struct Connection {
     pub remote_identity: Identity,
     /// How the two prove them.
     pub authentication: Authentication,
+    /// Mixed into the keys beside what `authentication` proves.
+    pub ppk: Option<Ppk>,
     /// Proposals, best first.
     pub proposals: Vec<IkeProposal>,
     /// The IKE SA is rekeyed after this long (less jitter).
@@ -377,6 +392,7 @@ pub enum SaOperation {
 #[expect(missing_docs, reason = "the names are the RFC's exchanges")]
 pub enum Phase {
     IkeSaInit,
+    IkeIntermediate,
     IkeAuth,
     CreateChildSa,
     Informational,
@@ -407,6 +423,17 @@ pub enum Cause {
         /// The peer's in words, or "(the peer did not say)".
         theirs: String,
     },
+    /// The peer offers or chooses no additional key exchange, and ours is required.
+    #[error("a post-quantum key exchange is required: we have {ours}; the peer has {theirs}")]
+    PostQuantumRequired {
+        /// Our proposals in words.
+        ours: String,
+        /// The peer's in words, or "(the peer did not say)".
+        theirs: String,
+    },
+    /// The peer does not say that it can use a PPK, and ours is required.
+    #[error("a post-quantum pre-shared key (PPK) is required, and the peer does not use one")]
+    PpkRequired,
     /// AUTHENTICATION_FAILED, by us or by the peer.
     #[error("authentication failed ({side}): {detail}")]
     AuthenticationFailed {

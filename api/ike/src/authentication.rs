@@ -13,6 +13,28 @@ pub use crate::cert::{
 #[derive(Clone)]
 pub struct PreSharedKey(pub Zeroizing<Vec<u8>>);
 
+/// A post-quantum pre-shared key (RFC 8784).
+#[derive(Clone)]
+pub struct Ppk {
+    /// Its name, by which the peer finds the same key.
+    pub id: Vec<u8>,
+    /// The key: 32 octets or more of true randomness.
+    pub key: PreSharedKey,
+    /// A peer that does without it is refused.
+    pub required: bool,
+}
+
+impl Ppk {
+    pub(crate) fn is_same(one: Option<&Self>, other: Option<&Self>) -> bool {
+        match (one, other) {
+            (Some(one), Some(other)) => {
+                one.id == other.id && one.key.0 == other.key.0 && one.required == other.required
+            }
+            (one, other) => one.is_none() && other.is_none(),
+        }
+    }
+}
+
 /// How each end proves its identity.
 #[derive(Clone)]
 pub struct Authentication {

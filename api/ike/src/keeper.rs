@@ -109,7 +109,9 @@ impl Engine {
                 core.esp.remove(&auth.child().spi_in);
                 sa.stage = Closed::now(now, Some(cause));
             }
-            Stage::InitSent(_) | Stage::AuthAwaited(_) => sa.stage = Closed::now(now, Some(cause)),
+            Stage::InitSent(_) | Stage::IntermediateSent(_) | Stage::AuthAwaited(_) => {
+                sa.stage = Closed::now(now, Some(cause));
+            }
             Stage::Closed(_) => {}
         });
     }
@@ -202,6 +204,7 @@ impl Engine {
         let working = |child: ChildId| {
             state.ike_sas.iter().filter_map(|id| self.sas.get(id)).any(|sa| match &sa.stage {
                 Stage::InitSent(init) => init.first_child() == child,
+                Stage::IntermediateSent(sent) => sent.first_child() == child,
                 Stage::AuthSent(auth) => auth.child().config.id == child,
                 Stage::Established(established) => established.is_working_on(child),
                 Stage::AuthAwaited(_) | Stage::Closed(_) => false,
@@ -385,7 +388,7 @@ impl Engine {
 }
 
 fn is_attempt(sa: &IkeSa) -> bool {
-    matches!(sa.stage, Stage::InitSent(_) | Stage::AuthSent(_))
+    matches!(sa.stage, Stage::InitSent(_) | Stage::IntermediateSent(_) | Stage::AuthSent(_))
 }
 
 /// A phase 1 or IKE SA that was made under the one would have been made so under the other.
@@ -396,6 +399,7 @@ pub(crate) fn is_same_peer(old: &Connection, new: &Connection) -> bool {
         && old.local_identity == new.local_identity
         && old.remote_identity == new.remote_identity
         && old.authentication.is_same(&new.authentication)
+        && crate::Ppk::is_same(old.ppk.as_ref(), new.ppk.as_ref())
         && old.proposals == new.proposals
 }
 

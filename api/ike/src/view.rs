@@ -10,7 +10,7 @@ pub(crate) fn ike_sa(sa: &IkeSa, now: Instant) -> IkeSaView {
     let established = sa.established();
     let state = match &sa.stage {
         Stage::InitSent(_) => "init",
-        Stage::AuthSent(_) | Stage::AuthAwaited(_) => "auth",
+        Stage::IntermediateSent(_) | Stage::AuthSent(_) | Stage::AuthAwaited(_) => "auth",
         Stage::Established(found) => match &found.life {
             Life::Active if found.is_rekeying() => "rekeying",
             Life::Active => "established",

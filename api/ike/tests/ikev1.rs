@@ -78,8 +78,13 @@ fn every_suite_comes_up() {
             let mut sim = sim(|_, connection| {
                 let (encryption, prf) = (vec![encryption], vec![hash]);
                 let integrity_of_ike = prf.clone();
-                connection.proposals =
-                    vec![IkeProposal { encryption, integrity: integrity_of_ike, prf, groups: vec![group] }];
+                connection.proposals = vec![IkeProposal {
+                    encryption,
+                    integrity: integrity_of_ike,
+                    prf,
+                    groups: vec![group],
+                    ..IkeProposal::default()
+                }];
                 connection.children[0].mode = mode;
                 connection.children[0].proposals = vec![EspProposal {
                     encryption: vec![esp],

@@ -13,6 +13,7 @@ fn offering(encryption: IkeEncryption, hash: Hash, group: Group) -> Connection {
         integrity: vec![hash],
         prf: vec![hash],
         groups: vec![group],
+        ..IkeProposal::default()
     };
     Connection { proposals: vec![proposal], ..connection() }
 }

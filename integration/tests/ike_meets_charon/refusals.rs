@@ -19,6 +19,7 @@ fn offering(encryption: IkeEncryption, integrity: Hash, prf: Hash, groups: &[Gro
         integrity: vec![integrity],
         prf: vec![prf],
         groups: groups.to_vec(),
+        ..IkeProposal::default()
     };
     Connection { proposals: vec![proposal], ..connection() }
 }

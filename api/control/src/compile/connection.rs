@@ -69,6 +69,7 @@ impl<'a> Connections<'a> {
                 local_identity: identity(&local_identity),
                 remote_identity: identity(&remote_identity),
                 authentication: Authentication::pre_shared_key(key),
+                ppk: None,
                 proposals: policies.iter().flat_map(|(_, policy)| ike_proposals(policy)).collect(),
                 lifetime: Duration::from_secs(u64::from(first_policy.lifetime_secs)),
                 dpd: dpd(first_policy),
@@ -167,6 +168,7 @@ fn ike_proposals(policy: &IsakmpPolicy) -> Vec<IkeProposal> {
             integrity,
             prf: prf.clone(),
             groups: groups.clone(),
+            ..IkeProposal::default()
         })
     };
     let combined = proposal(combined, Vec::new());

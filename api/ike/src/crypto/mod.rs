@@ -2,6 +2,7 @@
 
 mod agreement;
 mod cbc;
+mod encapsulation;
 mod esp;
 #[cfg(test)]
 #[allow(
@@ -35,13 +36,14 @@ use zeroize::Zeroizing;
 
 pub(crate) use agreement::KeyPair;
 pub(crate) use cbc::CbcCipher;
+pub(crate) use encapsulation::{Decapsulator, encapsulate};
 pub(crate) use esp::{EspSuite, child_keys};
 pub(crate) use prf::{digest_sha1, prf, prf_plus};
 pub(crate) use random::Random;
-pub(crate) use schedule::{IkeKeys, SharedKeyAuth, Spis};
-pub(crate) use seal::{Datagrams, OpeningKey, SealingKey};
+pub(crate) use schedule::{IkeKeys, PlainKeys, SharedKeyAuth, Spis};
+pub(crate) use seal::{Datagrams, MAX_FRAGMENTS, OpeningKey, SealingKey};
 pub(crate) use skeyid::{PhaseOneFacts, PhaseOneKeys, equal, nat_digest};
-pub(crate) use suite::{IkeCipher, IkeSuite, suite_name};
+pub(crate) use suite::{AdditionalKeyExchanges, IkeCipher, IkeSuite, suite_name};
 
 /// Bytes that are wiped when dropped; without Debug.
 pub(crate) type Secret = Zeroizing<Vec<u8>>;

@@ -25,6 +25,13 @@ pub(crate) struct IkeKeys {
     pub(crate) opening: OpeningKey,
 }
 
+/// SK_d, SK_pi and SK_pr as they are without a post-quantum pre-shared key.
+pub(crate) struct PlainKeys {
+    pub(crate) derive: Secret,
+    pub(crate) auth_initiator: Secret,
+    pub(crate) auth_responder: Secret,
+}
+
 impl IkeKeys {
     /// `SKEYSEED = prf(Ni | Nr, g^ir)` and all that follows from it.
     pub(crate) fn first(
@@ -51,6 +58,28 @@ impl IkeKeys {
     ) -> Self {
         let seed = prf(self.suite.prf, &self.derive, &[shared, nonces.0, nonces.1]);
         Self::expand(suite, initiator, &seed, nonces, spis)
+    }
+
+    /// Mixes a post-quantum pre-shared key into what authenticates and derives (RFC 8784 section 3); gives what was there
+    /// before.
+    pub(crate) fn mix(&mut self, ppk: &PreSharedKey) -> PlainKeys {
+        let hash = self.suite.prf;
+        let mixed = |key: &Secret| prf_plus(hash, &ppk.0, &[key], hash.len_bytes());
+        let mixed = PlainKeys {
+            derive: mixed(&self.derive),
+            auth_initiator: mixed(&self.auth_initiator),
+            auth_responder: mixed(&self.auth_responder),
+        };
+        self.swap(mixed)
+    }
+
+    /// Puts other keys in their place; gives those that were there.
+    pub(crate) fn swap(&mut self, keys: PlainKeys) -> PlainKeys {
+        PlainKeys {
+            derive: std::mem::replace(&mut self.derive, keys.derive),
+            auth_initiator: std::mem::replace(&mut self.auth_initiator, keys.auth_initiator),
+            auth_responder: std::mem::replace(&mut self.auth_responder, keys.auth_responder),
+        }
     }
 
     fn expand(suite: IkeSuite, initiator: bool, seed: &[u8], nonces: (&[u8], &[u8]), spis: Spis) -> Self {
@@ -109,6 +138,8 @@ pub(crate) struct SharedKeyAuth<'a> {
     pub(crate) nonce: &'a [u8],
     /// Body of the signer's ID payload.
     pub(crate) identity: &'a [u8],
+    /// What both ends said in IKE_INTERMEDIATE (RFC 9242 section 3.3.2); empty without.
+    pub(crate) intermediate: &'a [u8],
 }
 
 impl SharedKeyAuth<'_> {
@@ -120,7 +151,7 @@ impl SharedKeyAuth<'_> {
     /// InitiatorSignedOctets or ResponderSignedOctets: what a signature covers.
     pub(crate) fn octets(&self) -> Vec<u8> {
         let identity = prf(self.prf, self.sk_p, &[self.identity]);
-        [self.message, self.nonce, identity.as_slice()].concat()
+        [self.message, self.nonce, identity.as_slice(), self.intermediate].concat()
     }
 
     pub(crate) fn verify(&self, key: &PreSharedKey, presented: &[u8]) -> bool {

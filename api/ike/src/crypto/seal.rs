@@ -18,6 +18,9 @@ const FRAGMENT_HEADER_LEN_BYTES: usize = 4;
 /// What a fragment bears at least, however small the limit that was configured.
 const MIN_PIECE_LEN_BYTES: usize = 64;
 
+/// Most fragments that a message is cut into, and that we keep of one.
+pub(crate) const MAX_FRAGMENTS: usize = 64;
+
 /// A message as it goes out: one datagram, or its fragments in order.
 pub(crate) type Datagrams = Vec<Vec<u8>>;
 
@@ -71,7 +74,8 @@ impl SealingKey {
         let Some(limit) = limit else {
             return Ok(vec![self.seal_piece(header, first, None, plain, random)?]);
         };
-        let piece_len = self.largest_piece(limit);
+        // However narrow the path, no more pieces than a peer keeps.
+        let piece_len = self.largest_piece(limit).max(plain.len().div_ceil(MAX_FRAGMENTS));
         let total = u16::try_from(plain.len().div_ceil(piece_len)).map_err(|_| CryptoError::Exhausted)?;
         let mut datagrams = Vec::with_capacity(usize::from(total));
         for (number, piece) in (1..=total).zip(plain.chunks(piece_len)) {

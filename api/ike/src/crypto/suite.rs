@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::CbcCipher;
-use crate::{Group, Hash, IkeEncryption};
+use crate::{Group, Hash, IkeEncryption, KeyEncapsulation};
 
 /// Encryption, with the integrity transform where it is not part of the cipher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +67,11 @@ pub(crate) struct IkeSuite {
     pub(crate) cipher: IkeCipher,
     pub(crate) prf: Hash,
     pub(crate) group: Group,
+    pub(crate) additional: AdditionalKeyExchanges,
 }
+
+/// What was chosen for each of the seven additional key exchanges (RFC 9370).
+pub(crate) type AdditionalKeyExchanges = [Option<KeyEncapsulation>; 7];
 
 pub(crate) fn hash_name(hash: Hash) -> &'static str {
     match hash {
@@ -101,6 +105,7 @@ impl fmt::Display for IkeSuite {
         if let Some(hash) = self.cipher.integrity() {
             write!(formatter, " / {}", hash_name(hash))?;
         }
-        write!(formatter, " / prf {} / group {}", hash_name(self.prf), self.group.number())
+        write!(formatter, " / prf {} / group {}", hash_name(self.prf), self.group.number())?;
+        self.additional.iter().flatten().try_for_each(|method| write!(formatter, " + {}", method.name()))
     }
 }

@@ -218,7 +218,7 @@ fn group_14_refuses_degenerate_values() {
 }
 
 fn keys(cipher: IkeCipher, initiator: bool) -> IkeKeys {
-    let suite = IkeSuite { cipher, prf: Hash::Sha2_384, group: Group::Curve25519 };
+    let suite = IkeSuite { cipher, prf: Hash::Sha2_384, group: Group::Curve25519, additional: [None; 7] };
     let spis = Spis { initiator: 1, responder: 2 };
     IkeKeys::first(suite, initiator, &[7; 32], (&[1; 32], &[2; 32]), spis)
 }
@@ -278,6 +278,7 @@ fn auth_covers_key_message_nonce_and_identity() {
         message,
         nonce,
         identity,
+        intermediate: &[],
     };
     let good = auth(b"message", b"nonce", b"identity").value(&key(b"psk"));
     assert!(auth(b"message", b"nonce", b"identity").verify(&key(b"psk"), &good));

@@ -29,6 +29,7 @@ pub fn modern() -> IkeProposal {
         integrity: vec![Hash::Sha2_256],
         prf: vec![Hash::Sha2_256],
         groups: vec![Group::Curve25519],
+        ..IkeProposal::default()
     }
 }
 
@@ -79,6 +80,7 @@ pub fn connection(side: usize, children: u64) -> Connection {
         authentication: Authentication::pre_shared_key(PreSharedKey(Zeroizing::new(
             b"correct horse battery staple".to_vec(),
         ))),
+        ppk: None,
         proposals: vec![modern()],
         lifetime: Duration::from_secs(86_400),
         dpd: Some(Dpd { interval: Duration::from_secs(30) }),
@@ -104,6 +106,7 @@ pub fn classic() -> (IkeProposal, EspProposal) {
         integrity: vec![Hash::Sha1],
         prf: vec![Hash::Sha1],
         groups: vec![Group::Modp1024],
+        ..IkeProposal::default()
     };
     let esp = EspProposal {
         encryption: vec![EspEncryption::Aes128Cbc],

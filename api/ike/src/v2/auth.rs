@@ -7,11 +7,14 @@ use super::child::{self, ChildRequest, Refusal};
 use super::collision::lowest;
 use super::core::Core;
 use super::established::{Established, Held};
-use super::init::{AuthAwaited, InitSent, Keyed};
+use super::fragments::Opened;
+use super::init::AuthAwaited;
+use super::intermediate::Handshake;
 use super::payloads::Picked;
+use super::ppk::{self, Choice};
 use super::proof;
 use super::sa::{Closed, Ends, Inbound, RequestDigest, Stage};
-use crate::crypto::{IkeKeys, SharedKeyAuth};
+use crate::crypto::{IkeKeys, PlainKeys, SharedKeyAuth};
 use crate::exchange::{Due, Retransmission, after};
 use crate::wire::registry::notify;
 use crate::wire::{Exchange, Notify, Payload, WireError, WireIdentity, decode_payloads};
@@ -28,42 +31,47 @@ pub(crate) struct AuthSent {
     nonce_r: Vec<u8>,
     /// The responder's IKE_SA_INIT message, which its AUTH covers.
     init_response: Vec<u8>,
+    /// What both ends said in between, as both AUTHs cover it.
+    intermediate: Vec<u8>,
+    message_id: u32,
+    /// The keys as they are without the PPK that we used.
+    plain: Option<PlainKeys>,
     child: ChildRequest,
     retransmission: Retransmission,
 }
 
-/// IKE_SA_INIT is done: proves who we are and asks for the first child.
-pub(super) fn send_request(
-    init: InitSent,
-    keyed: Keyed,
-    ends: &mut Ends,
-    core: &mut Core,
-    now: Instant,
-    inbound: &Inbound<'_>,
-) -> Stage {
-    let Keyed { mut keys, nonce: nonce_r, hashes } = keyed;
-    let (config, first_child, nonce_i, init_request) = init.into_parts();
-    if ends.nat.is_present() {
-        // Section 2.23: the initiator floats to port 4500 and stays there.
-        let port = core.limits.nat_port;
-        ends.path.local.set_port(port);
-        ends.path.remote.set_port(port);
-    }
+/// The keys are agreed: proves who we are and asks for the first child.
+pub(super) fn send_request(handshake: Handshake, ends: &mut Ends, core: &mut Core, now: Instant) -> Stage {
+    let Handshake { config, first_child, mut keys, nonce_i, nonce_r, hashes, use_ppk, .. } = handshake;
+    let message_id = handshake.next_id;
+    let intermediate = handshake.intermediate.octets(message_id);
     // The configuration may have changed while the peer was silent.
     let Some(child) = config.children.iter().find(|child| child.id == first_child) else {
         return Closed::now(now, Some(Cause::Requested));
     };
     let child = ChildRequest::first(core, ends, child.clone());
     let identity = WireIdentity::from(&config.local_identity);
-    let signed = SharedKeyAuth {
-        prf: keys.suite.prf,
-        sk_p: &keys.auth_initiator,
-        message: &init_request,
-        nonce: &nonce_r,
-        identity: &identity.body(),
+    let ppk = config.ppk.as_ref().filter(|_| use_ppk);
+    let plain = ppk.map(|ppk| keys.mix(&ppk.key));
+    let prove = |sk_p: &[u8]| {
+        let signed = SharedKeyAuth {
+            prf: keys.suite.prf,
+            sk_p,
+            message: &handshake.init_request,
+            nonce: &nonce_r,
+            identity: &identity.body(),
+            intermediate: &intermediate,
+        };
+        proof::make(&config.authentication.local, &signed, &hashes)
     };
-    let ours = match proof::make(&config.authentication.local, &signed, &hashes) {
-        Ok(ours) => ours,
+    // Where a PPK is optional, the same proof without it goes along (RFC 8784 section 3).
+    let optional = plain.as_ref().filter(|_| ppk.is_some_and(|ppk| !ppk.required));
+    let proofs = prove(&keys.auth_initiator).and_then(|ours| {
+        let without = optional.map(|plain| prove(&plain.auth_initiator)).transpose()?;
+        Ok((ours, without))
+    });
+    let (ours, without) = match proofs {
+        Ok(proofs) => proofs,
         Err(detail) => {
             core.esp.remove(&child.spi_in);
             let side = "we cannot prove our identity";
@@ -80,7 +88,11 @@ pub(super) fn send_request(
     payloads.push(Payload::IdR(WireIdentity::from(&config.remote_identity)));
     payloads.push(ours.auth);
     payloads.extend(child.payloads());
-    let header = ends.header(Exchange::IkeAuth, false, 1);
+    payloads.extend(ppk.map(ppk::identity));
+    if let Some(Payload::Auth { data, .. }) = without.map(|without| without.auth) {
+        payloads.push(Payload::Notify(Notify::new(notify::NO_PPK_AUTH, data)));
+    }
+    let header = ends.header(Exchange::IkeAuth, false, message_id);
     let limit = ends.limit_bytes(&core.limits);
     let Ok(datagrams) = keys.sealing.seal(header, &payloads, limit, &mut core.random) else {
         return Closed::now(now, None);
@@ -91,7 +103,10 @@ pub(super) fn send_request(
         keys,
         nonce_i,
         nonce_r,
-        init_response: inbound.bytes.to_vec(),
+        init_response: handshake.init_response,
+        intermediate,
+        message_id,
+        plain,
         child,
         retransmission: Retransmission::new(datagrams, now, &core.limits, &mut core.random),
     }))
@@ -99,13 +114,13 @@ pub(super) fn send_request(
 
 impl AuthSent {
     pub(super) fn handle(
-        self: Box<Self>,
+        mut self: Box<Self>,
         ends: &mut Ends,
         core: &mut Core,
         now: Instant,
         inbound: &Inbound<'_>,
     ) -> (Stage, Classified) {
-        if inbound.message.header.message_id != 1 {
+        if inbound.message.header.message_id != self.message_id {
             return (Stage::AuthSent(self), Classified::Dropped("outside_window"));
         }
         let opened = match ends.fragments.open(&self.keys.opening, inbound) {
@@ -133,12 +148,20 @@ impl AuthSent {
             };
             return (self.give_up(ends, core, now, None, cause), Classified::Ike);
         };
+        if let Some(plain) = self.plain.take_if(|_| picked.notify(notify::PPK_IDENTITY).is_none()) {
+            self.keys.swap(plain);
+            if self.config.ppk.as_ref().is_some_and(|ppk| ppk.required) {
+                let error = Some(notify::AUTHENTICATION_FAILED);
+                return (self.give_up(ends, core, now, error, Cause::PpkRequired), Classified::Ike);
+            }
+        }
         let signed = SharedKeyAuth {
             prf: self.keys.suite.prf,
             sk_p: &self.keys.auth_responder,
             message: &self.init_response,
             nonce: &self.nonce_i,
             identity: &identity.body(),
+            intermediate: &self.intermediate,
         };
         let judged = proof::judge(&self.config, &picked, &signed, core.unix_secs(now));
         let expected = &self.config.remote_identity;
@@ -152,8 +175,12 @@ impl AuthSent {
             let stage = self.give_up(ends, core, now, Some(notify::AUTHENTICATION_FAILED), cause);
             return (stage, Classified::Ike);
         }
-        let Self { config, keys, nonce_i, nonce_r, child, .. } = *self;
-        let mut established = Established::new(core, now, config, keys, lowest(&nonce_i, &nonce_r), (2, 0));
+        if self.plain.is_some() {
+            core.count("ppks_used");
+        }
+        let Self { config, keys, nonce_i, nonce_r, child, message_id, .. } = *self;
+        let windows = (message_id.saturating_add(1), 0);
+        let mut established = Established::new(core, now, config, keys, lowest(&nonce_i, &nonce_r), windows);
         established.ike_up(ends, core);
         established.first_child_answered(ends, core, now, child, (&nonce_i, &nonce_r), &picked);
         established.pump(ends, core, now);
@@ -171,7 +198,7 @@ impl AuthSent {
     ) -> Stage {
         core.esp.remove(&self.child.spi_in);
         if let Some(kind) = error {
-            let header = ends.header(Exchange::Informational, false, 2);
+            let header = ends.header(Exchange::Informational, false, self.message_id.saturating_add(1));
             let payloads = [Payload::Notify(Notify::new(kind, Vec::new()))];
             if let Ok(datagrams) = self.keys.sealing.seal(header, &payloads, None, &mut core.random) {
                 core.transmit_all(ends.path, &datagrams);
@@ -212,30 +239,12 @@ impl AuthAwaited {
         now: Instant,
         inbound: &Inbound<'_>,
     ) -> (Stage, Classified) {
-        let header = &inbound.message.header;
-        if header.message_id != 1 || !header.initiator {
-            return (Stage::AuthAwaited(self), Classified::Dropped("outside_window"));
+        if !self.additional.is_empty() {
+            return (Stage::AuthAwaited(self), Classified::Dropped("unexpected_exchange"));
         }
-        if !inbound.message.is_protected() {
-            return (Stage::AuthAwaited(self), Classified::Dropped("unprotected"));
-        }
-        let keys = match self.keys.take() {
-            Some(keys) => keys,
-            None => match self.key_pair.agree(&self.peer_public) {
-                Ok(shared) => {
-                    let nonces = (self.nonce_i.as_slice(), self.nonce_r.as_slice());
-                    IkeKeys::first(self.suite, false, &shared, nonces, ends.spis)
-                }
-                Err(_) => return (Closed::now(now, None), Classified::Dropped("invalid_public_value")),
-            },
-        };
-        let opened = match ends.fragments.open(&keys.opening, inbound) {
-            Ok(Some(opened)) => opened,
-            unopened => {
-                self.keys = Some(keys);
-                let classified = unopened.map_or_else(Classified::Dropped, |_| Classified::Ike);
-                return (Stage::AuthAwaited(self), classified);
-            }
+        let (keys, opened) = match self.open(ends, core, now, inbound) {
+            Ok(opened) => opened,
+            Err(classified) => return (Stage::AuthAwaited(self), classified),
         };
         ends.path = inbound.path;
         let picked = match decode_payloads(opened.first, &opened.plain) {
@@ -247,9 +256,51 @@ impl AuthAwaited {
         };
         let stage = match picked {
             Ok(picked) => self.authenticate(ends, core, now, (inbound.path, opened.digest), keys, picked),
-            Err(error) => refuse(ends, core, now, (inbound.path, opened.digest), keys, error, None),
+            Err(error) => self.refuse(ends, core, now, (inbound.path, opened.digest), keys, error, None),
         };
         (stage, Classified::Ike)
+    }
+
+    /// Opens a message in its turn; the keys are made with the first.
+    pub(super) fn open(
+        &mut self,
+        ends: &mut Ends,
+        core: &mut Core,
+        now: Instant,
+        inbound: &Inbound<'_>,
+    ) -> Result<(IkeKeys, Opened), Classified> {
+        let header = &inbound.message.header;
+        if header.message_id != self.next_id || !header.initiator {
+            let digest = RequestDigest::new(inbound.bytes);
+            let answer = self.answered.as_ref().filter(|(answered, _)| *answered == digest);
+            let Some((_, answer)) = answer else { return Err(Classified::Dropped("outside_window")) };
+            core.transmit_all(inbound.path, answer);
+            core.count("responses_repeated");
+            return Err(Classified::Ike);
+        }
+        if !inbound.message.is_protected() {
+            return Err(Classified::Dropped("unprotected"));
+        }
+        let keys = match self.keys.take() {
+            Some(keys) => keys,
+            None => match self.key_pair.agree(&self.peer_public) {
+                Ok(shared) => {
+                    let nonces = (self.nonce_i.as_slice(), self.nonce_r.as_slice());
+                    IkeKeys::first(self.suite, false, &shared, nonces, ends.spis)
+                }
+                Err(_) => {
+                    self.expires_at = now;
+                    return Err(Classified::Dropped("invalid_public_value"));
+                }
+            },
+        };
+        match ends.fragments.open(&keys.opening, inbound) {
+            Ok(Some(opened)) => Ok((keys, opened)),
+            unopened => {
+                self.keys = Some(keys);
+                Err(unopened.map_or_else(Classified::Dropped, |_| Classified::Ike))
+            }
+        }
     }
 
     fn authenticate(
@@ -258,12 +309,12 @@ impl AuthAwaited {
         core: &mut Core,
         now: Instant,
         request: (Path, RequestDigest),
-        keys: IkeKeys,
-        picked: Picked,
+        mut keys: IkeKeys,
+        mut picked: Picked,
     ) -> Stage {
-        let (Some(identity), Some(_)) = (&picked.id_i, &picked.auth) else {
+        let (Some(identity), Some(_)) = (picked.id_i.clone(), &picked.auth) else {
             let error = Notify::new(notify::INVALID_SYNTAX, Vec::new());
-            return refuse(ends, core, now, request, keys, error, None);
+            return self.refuse(ends, core, now, request, keys, error, None);
         };
         let candidates: Vec<Arc<Connection>> =
             self.candidates.iter().filter_map(|id| core.config(*id)).collect();
@@ -273,14 +324,21 @@ impl AuthAwaited {
         });
         // An unknown identity is checked against some key all the same: the answer takes as long and looks alike.
         let Some(config) = meant.or(candidates.first()) else { return Closed::now(now, None) };
+        let choice = ppk::choose(config, self.use_ppk, &mut picked);
+        if let (Ok(Choice::Use), Some(ppk)) = (&choice, &config.ppk) {
+            keys.mix(&ppk.key);
+        }
+        let intermediate = self.intermediate.octets(self.next_id);
         let signed = SharedKeyAuth {
             prf: keys.suite.prf,
             sk_p: &keys.auth_initiator,
             message: &self.request,
             nonce: &self.nonce_r,
             identity: &identity.body(),
+            intermediate: &intermediate,
         };
         let judged = proof::judge(config, &picked, &signed, core.unix_secs(now));
+        let judged = judged.and(choice.as_ref().map(|_| ()).map_err(Clone::clone));
         ends.connection = config.id;
         let judged = if meant.is_some() {
             judged
@@ -290,7 +348,7 @@ impl AuthAwaited {
         if let Err(detail) = judged {
             let cause = Cause::AuthenticationFailed { side: "we refused the peer", detail };
             let error = Notify::new(notify::AUTHENTICATION_FAILED, Vec::new());
-            return refuse(ends, core, now, request, keys, error, Some(cause));
+            return self.refuse(ends, core, now, request, keys, error, Some(cause));
         }
         let config = Arc::clone(config);
         let our_identity = WireIdentity::from(&config.local_identity);
@@ -300,6 +358,7 @@ impl AuthAwaited {
             message: &self.response,
             nonce: &self.nonce_i,
             identity: &our_identity.body(),
+            intermediate: &intermediate,
         };
         let ours = match proof::make(&config.authentication.local, &signed, &self.hashes) {
             Ok(ours) => ours,
@@ -307,7 +366,7 @@ impl AuthAwaited {
                 let side = "we cannot prove our identity";
                 let cause = Cause::AuthenticationFailed { side, detail };
                 let error = Notify::new(notify::AUTHENTICATION_FAILED, Vec::new());
-                return refuse(ends, core, now, request, keys, error, Some(cause));
+                return self.refuse(ends, core, now, request, keys, error, Some(cause));
             }
         };
         let answer =
@@ -315,8 +374,13 @@ impl AuthAwaited {
         let mut before = vec![Payload::IdR(our_identity)];
         before.extend(ours.certificates);
         before.push(ours.auth);
+        if choice == Ok(Choice::Use) {
+            core.count("ppks_used");
+            before.push(ppk::confirmation());
+        }
         let lowest_nonce = lowest(&self.nonce_i, &self.nonce_r);
-        let mut established = Established::new(core, now, config, keys, lowest_nonce.clone(), (0, 1));
+        let mut established =
+            Established::new(core, now, config, keys, lowest_nonce.clone(), (0, self.next_id));
         established.initial_contact = picked.notify(notify::INITIAL_CONTACT).is_some();
         let (path, digest) = request;
         established.accept_request(digest);
@@ -340,6 +404,28 @@ impl AuthAwaited {
         established.pump(ends, core, now);
         Stage::Established(Box::new(established))
     }
+
+    /// Refuses the initiator, which gets the same answer for a while.
+    #[expect(clippy::too_many_arguments, reason = "the facts of one refusal, named at the call sites")]
+    pub(super) fn refuse(
+        &self,
+        ends: &Ends,
+        core: &mut Core,
+        now: Instant,
+        request: (Path, RequestDigest),
+        mut keys: IkeKeys,
+        error: Notify,
+        cause: Option<Cause>,
+    ) -> Stage {
+        core.count("authentications_refused");
+        let header = ends.header(Exchange::IkeAuth, true, self.next_id);
+        let Ok(answer) = keys.sealing.seal(header, &[Payload::Notify(error)], None, &mut core.random) else {
+            return Closed::now(now, cause);
+        };
+        let (path, digest) = request;
+        core.transmit_all(path, &answer);
+        Closed::answering(digest, answer, after(now, ANSWER_KEPT), cause)
+    }
 }
 
 /// What AUTHENTICATION_FAILED from the peer can mean.
@@ -350,23 +436,4 @@ fn refused_by_peer(config: &Connection) -> &'static str {
             "it does not accept our certificate, our signature or an identity; its log says which"
         }
     }
-}
-
-fn refuse(
-    ends: &Ends,
-    core: &mut Core,
-    now: Instant,
-    request: (Path, RequestDigest),
-    mut keys: IkeKeys,
-    error: Notify,
-    cause: Option<Cause>,
-) -> Stage {
-    core.count("authentications_refused");
-    let header = ends.header(Exchange::IkeAuth, true, 1);
-    let Ok(answer) = keys.sealing.seal(header, &[Payload::Notify(error)], None, &mut core.random) else {
-        return Closed::now(now, cause);
-    };
-    let (path, digest) = request;
-    core.transmit_all(path, &answer);
-    Closed::answering(digest, answer, after(now, ANSWER_KEPT), cause)
 }

@@ -11,6 +11,7 @@ use super::fragments::asks_again;
 use super::ike_rekey::{IkeRekeyRequest, TheirIkeRekey};
 use super::payloads::Picked;
 use super::sa::{Closed, Ends, Inbound, RequestDigest, Stage};
+pub(crate) use super::tasks::{Held, Installing, Job, Life, Request};
 use crate::crypto::{Datagrams, IkeKeys};
 use crate::exchange::{Receive, ReceiveWindow, Retransmission, SendWindow, after};
 use crate::wire::registry::notify;
@@ -30,58 +31,6 @@ pub(super) const DUPLICATE_FORCED: Duration = Duration::from_secs(40);
 pub(super) const REPLACED_PATIENCE: Duration = Duration::from_secs(60);
 /// Jobs waiting in one IKE SA.
 const MAX_QUEUE: usize = 4096;
-
-/// Something to begin when the window is free.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Job {
-    CreateChild(ChildId),
-    RekeyChild(u32),
-    RekeyIke,
-    DeleteChild(u32),
-    DeleteIke,
-    Probe,
-}
-
-/// What our outstanding request is about.
-pub(crate) enum Request {
-    Child(Box<ChildRequest>),
-    RekeyIke(Box<IkeRekeyRequest>),
-    DeleteChild(u32),
-    DeleteIke,
-    Probe,
-}
-
-/// Whether the SA serves.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Life {
-    Active,
-    /// A rekey put another SA in its place; it only waits for its DELETE.
-    Replaced,
-    /// Our DELETE is queued or out.
-    Deleting(Cause),
-}
-
-/// A response that waits for the dataplane.
-pub(super) struct Held {
-    pub(super) exchange: Exchange,
-    pub(super) path: Path,
-    /// Payloads before the child's: identity and AUTH in IKE_AUTH.
-    pub(super) before: Vec<Payload>,
-    /// What is answered if the dataplane refuses.
-    pub(super) refusal: u16,
-    /// The pair being rekeyed.
-    pub(super) rekeys: Option<u32>,
-    /// The answer also brings the IKE SA up.
-    pub(super) first: bool,
-}
-
-/// An install that the dataplane has not answered.
-pub(super) enum Installing {
-    /// We respond: the pair, the rest of the answer, and the lower nonce.
-    Answer { held: Box<Held>, spi_in: u32, payloads: Vec<Payload> },
-    /// We asked: the pair is installed after the peer's answer.
-    Asked { spi_in: u32 },
-}
 
 /// See the module's documentation.
 pub(crate) struct Established {
@@ -215,7 +164,7 @@ impl Established {
             };
             return (stage, Classified::Ike);
         }
-        if header.exchange == Exchange::IkeAuth || matches!(header.exchange, Exchange::Other(_)) {
+        if matches!(header.exchange, Exchange::IkeAuth | Exchange::IkeIntermediate | Exchange::Other(_)) {
             return dropped(self, "unexpected_exchange");
         }
         if let Some(old) = self.contends_with.take() {

@@ -8,13 +8,14 @@ use std::collections::BTreeMap;
 use zeroize::Zeroizing;
 
 use super::sa::{Inbound, RequestDigest};
-use crate::crypto::{OpeningKey, Secret};
+use crate::crypto::{MAX_FRAGMENTS, OpeningKey, Secret};
 use crate::wire::{Fragment, Header, Payload};
 
-/// Most fragments of one message.
-const MAX_FRAGMENTS: u16 = 64;
 /// Longest message that is put together.
 const MAX_REASSEMBLED_BYTES: usize = 65_536;
+
+/// Length of the IKE header and of the first two octets of the Encrypted payload.
+pub(super) const HEAD_LEN_BYTES: usize = 30;
 
 /// A protected message, opened.
 pub(crate) struct Opened {
@@ -24,6 +25,10 @@ pub(crate) struct Opened {
     pub(crate) plain: Secret,
     /// Of the datagram, or of the first fragment, by which a retransmission is known.
     pub(crate) digest: RequestDigest,
+    /// How the datagram, or the first fragment, begins.
+    pub(crate) head: [u8; HEAD_LEN_BYTES],
+    /// No payload stands in clear beside the encrypted ones.
+    pub(crate) alone: bool,
 }
 
 /// Whether the two ends agreed on fragments, and what of them waits for the rest.
@@ -34,12 +39,31 @@ pub(crate) struct Fragments {
     response: Option<Partial>,
 }
 
+/// What the first fragment says of the whole.
+struct Head {
+    first: u8,
+    digest: RequestDigest,
+    bytes: [u8; HEAD_LEN_BYTES],
+    alone: bool,
+}
+
+impl Head {
+    fn new(first: u8, inbound: &Inbound<'_>) -> Result<Self, &'static str> {
+        let bytes = *inbound.bytes.first_chunk().ok_or("truncated")?;
+        let alone = inbound.message.payloads.len() == 1;
+        Ok(Self { first, digest: RequestDigest::new(inbound.bytes), bytes, alone })
+    }
+
+    fn of(self, plain: Secret) -> Opened {
+        Opened { first: self.first, plain, digest: self.digest, head: self.bytes, alone: self.alone }
+    }
+}
+
 /// The authentic pieces of one message.
 struct Partial {
     message_id: u32,
     total: u16,
-    /// Payload type inside and fingerprint, of the first fragment.
-    head: Option<(u8, RequestDigest)>,
+    head: Option<Head>,
     pieces: BTreeMap<u16, Secret>,
     len_bytes: usize,
 }
@@ -61,8 +85,7 @@ impl Fragments {
             Some(Payload::Encrypted(encrypted)) => {
                 let plain = opening.open(inbound.bytes, &encrypted.body).map_err(|_| "integrity")?;
                 *self.place(&inbound.message.header) = None;
-                let digest = RequestDigest::new(inbound.bytes);
-                Ok(Some(Opened { first: encrypted.first, plain, digest }))
+                Ok(Some(Head::new(encrypted.first, inbound)?.of(plain)))
             }
             Some(Payload::Fragment(fragment)) => self.add(opening, inbound, fragment),
             _ => Err("unprotected"),
@@ -82,7 +105,7 @@ impl Fragments {
         if !self.agreed {
             return Err("fragment_not_agreed");
         }
-        if fragment.total > MAX_FRAGMENTS {
+        if usize::from(fragment.total) > MAX_FRAGMENTS {
             return Err("too_many_fragments");
         }
         let message_id = inbound.message.header.message_id;
@@ -111,19 +134,19 @@ impl Fragments {
             return Err("fragments_too_long");
         }
         if fragment.number == 1 {
-            partial.head = Some((fragment.first, RequestDigest::new(inbound.bytes)));
+            partial.head = Some(Head::new(fragment.first, inbound)?);
         }
         partial.pieces.insert(fragment.number, plain);
         if partial.pieces.len() < usize::from(partial.total) {
             *place = Some(partial);
             return Ok(None);
         }
-        let Some((first, digest)) = partial.head else { return Err("bad_fragment") };
+        let Some(head) = partial.head else { return Err("bad_fragment") };
         let mut whole = Zeroizing::new(Vec::with_capacity(partial.len_bytes));
         for piece in partial.pieces.values() {
             whole.extend_from_slice(piece);
         }
-        Ok(Some(Opened { first, plain: whole, digest }))
+        Ok(Some(head.of(whole)))
     }
 }
 

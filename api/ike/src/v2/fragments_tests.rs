@@ -11,7 +11,7 @@ use crate::{Group, Hash, Path};
 const CIPHERS: [IkeCipher; 2] = [IkeCipher::Aes256Gcm16, IkeCipher::Aes128Cbc(Hash::Sha2_256)];
 
 fn keys(cipher: IkeCipher, initiator: bool) -> IkeKeys {
-    let suite = IkeSuite { cipher, prf: Hash::Sha2_256, group: Group::Curve25519 };
+    let suite = IkeSuite { cipher, prf: Hash::Sha2_256, group: Group::Curve25519, additional: [None; 7] };
     IkeKeys::first(suite, initiator, &[7; 32], (&[1; 32], &[2; 32]), Spis { initiator: 1, responder: 2 })
 }
 
@@ -71,7 +71,7 @@ proptest! {
     #[test]
     fn fragments_make_the_message(
         len in 0usize..6000,
-        limit in 150usize..1300,
+        limit in 200usize..1300,
         order in any::<u64>(),
         cipher in 0usize..2,
     ) {
@@ -108,6 +108,16 @@ fn a_message_that_fits_stays_whole_and_one_that_does_not_is_cut_evenly() {
         let exact = whole[0].len();
         assert_eq!(cut(&mut sender, 1, 400, exact).len(), 1);
         assert_eq!(cut(&mut sender, 1, 400, exact - 1).len(), 2);
+    }
+}
+
+#[test]
+fn a_path_however_narrow_gets_no_more_pieces_than_a_peer_keeps() {
+    for cipher in CIPHERS {
+        let datagrams = cut(&mut keys(cipher, true), 1, 8000, 100);
+        assert_eq!(datagrams.len(), MAX_FRAGMENTS);
+        let mut receiver = Receiver::new(cipher);
+        assert!(datagrams.iter().filter_map(|datagram| receiver.take(datagram).unwrap()).count() == 1);
     }
 }
 

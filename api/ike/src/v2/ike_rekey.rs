@@ -8,7 +8,7 @@ use super::core::{Core, Followup};
 use super::established::{Established, Job, Life, REPLACED_PATIENCE, Request};
 use super::init::{NONCE_LEN_BYTES, sole};
 use super::payloads::Picked;
-use super::proposals;
+use super::proposals::{self, Additional};
 use super::sa::{Ends, IkeSa, Stage};
 use crate::crypto::{IkeKeys, KeyPair, Spis};
 use crate::exchange::after;
@@ -45,7 +45,7 @@ impl IkeRekeyRequest {
         let spi = core.new_ike_spi(id);
         let nonce = core.random.array::<NONCE_LEN_BYTES>().to_vec();
         let payloads = vec![
-            Payload::Sa(proposals::offer_ike(&config.proposals, &spi.to_be_bytes())),
+            Payload::Sa(proposals::offer_ike(&config.proposals, &spi.to_be_bytes(), Additional::Inherited)),
             Payload::Nonce(nonce.clone()),
             Payload::KeyExchange { group: key_pair.group().number(), data: key_pair.public().to_vec() },
         ];
@@ -92,7 +92,7 @@ impl Established {
             return Err(error(notify::INVALID_SYNTAX));
         };
         let shared = Group::from_number(*number);
-        let chosen = proposals::choose_ike(&self.config.proposals, sa, 8, shared)
+        let chosen = proposals::choose_ike(&self.config.proposals, sa, 8, shared, Additional::Inherited)
             .ok_or_else(|| error(notify::NO_PROPOSAL_CHOSEN))?;
         let group = chosen.suite.group;
         if group.number() != *number {
@@ -204,7 +204,9 @@ impl Established {
         };
         let ours = request.key_pair.group();
         let chosen = sole(sa)
-            .and_then(|sa| proposals::choose_ike(&self.config.proposals, sa, 8, Some(ours)))
+            .and_then(|sa| {
+                proposals::choose_ike(&self.config.proposals, sa, 8, Some(ours), Additional::Inherited)
+            })
             .filter(|chosen| chosen.suite.group == ours && ours.number() == *number)
             .ok_or(None)?;
         let responder =

@@ -1,22 +1,27 @@
 //! IKE_SA_INIT, both roles (RFC 7296 section 1.2).
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::auth;
 use super::core::Core;
 use super::fragments::Fragments;
+use super::intermediate::{self, Handshake, IntAuth};
 use super::nat;
 use super::payloads::Picked;
+use super::ppk;
 use super::proof;
-use super::proposals::{self, Chosen};
+use super::proposals::{self, Additional, Chosen};
 use super::sa::{Closed, Ends, IkeSa, Inbound, RequestDigest, Stage};
 use crate::cert::PeerHashes;
-use crate::crypto::{IkeKeys, IkeSuite, KeyPair, Spis};
+use crate::crypto::{Datagrams, IkeKeys, IkeSuite, KeyPair, Spis};
 use crate::exchange::{Due, Retransmission, after};
 use crate::wire::registry::notify;
 use crate::wire::{Exchange, Header, Message, Notify, Payload, Protocol, WireProposal};
-use crate::{Cause, ChildId, Classified, Connection, ConnectionId, Group, Path, Phase, Version};
+use crate::{
+    Cause, ChildId, Classified, Connection, ConnectionId, Group, IkeProposal, KeyEncapsulation, Path, Phase,
+    Version,
+};
 
 /// Length of our nonces: at least half the largest PRF key (section 2.10).
 pub(super) const NONCE_LEN_BYTES: usize = 32;
@@ -86,7 +91,7 @@ fn request(
 ) -> Vec<u8> {
     let mut payloads = Vec::new();
     payloads.extend(cookie.map(|cookie| Payload::Notify(Notify::new(notify::COOKIE, cookie.to_vec()))));
-    payloads.push(Payload::Sa(proposals::offer_ike(&config.proposals, &[])));
+    payloads.push(Payload::Sa(proposals::offer_ike(&config.proposals, &[], Additional::Possible)));
     payloads
         .push(Payload::KeyExchange { group: key_pair.group().number(), data: key_pair.public().to_vec() });
     payloads.push(Payload::Nonce(nonce.to_vec()));
@@ -95,6 +100,12 @@ fn request(
         payloads.push(proof::hash_algorithms());
     }
     payloads.push(fragmentation_supported());
+    if wants_additional(&config.proposals) {
+        payloads.push(intermediate_supported());
+    }
+    if config.ppk.is_some() {
+        payloads.push(ppk::use_ppk());
+    }
     Message::encode(ends.header(Exchange::IkeSaInit, false, 0), &payloads)
 }
 
@@ -114,7 +125,7 @@ impl InitSent {
             return (Stage::InitSent(self), classified);
         }
         match self.accept(ends, inbound, picked) {
-            Ok(keyed) => (auth::send_request(*self, keyed, ends, core, now, inbound), Classified::Ike),
+            Ok(keyed) => (self.proceed(keyed, ends, core, now, inbound), Classified::Ike),
             Err((cause, counter)) => {
                 // Anyone can have sent it: a better answer may come.
                 self.noted = cause.or(self.noted);
@@ -157,11 +168,7 @@ impl InitSent {
         }
         let Some(error) = picked.error() else { return Classified::Dropped("empty_ike_sa_init") };
         self.noted = Some(match error.kind {
-            notify::NO_PROPOSAL_CHOSEN => Cause::NoProposalChosen {
-                phase: Phase::IkeSaInit,
-                ours: proposals::describe(&proposals::offer_ike(&self.config.proposals, &[])),
-                theirs: "(the peer did not say)".to_owned(),
-            },
+            notify::NO_PROPOSAL_CHOSEN => self.not_chosen("(the peer did not say)".to_owned()),
             kind => Cause::Notify { notify: notify::name(kind), phase: Phase::IkeSaInit },
         });
         core.count("unauthenticated_errors");
@@ -183,6 +190,8 @@ impl InitSent {
     ) -> Result<Keyed, (Option<Cause>, &'static str)> {
         let hashes = proof::peer_hashes(&picked);
         let fragments = picked.notify(notify::IKEV2_FRAGMENTATION_SUPPORTED).is_some();
+        let additional = additional_of(&picked);
+        let use_ppk = self.config.ppk.is_some() && picked.notify(notify::USE_PPK).is_some();
         let (Some(sa), Some((group, public)), Some(nonce)) = (picked.sa, picked.key_exchange, picked.nonce)
         else {
             return Err((None, "missing_payload"));
@@ -191,29 +200,65 @@ impl InitSent {
         if spi_r == 0 || inbound.message.header.message_id != 0 {
             return Err((None, "bad_header"));
         }
+        if !use_ppk && self.config.ppk.as_ref().is_some_and(|ppk| ppk.required) {
+            return Err((Some(Cause::PpkRequired), "ppk_required"));
+        }
         let ours = self.key_pair.group();
         let chosen = sole(&sa)
-            .and_then(|sa| proposals::choose_ike(&self.config.proposals, sa, 0, Some(ours)))
+            .and_then(|sa| proposals::choose_ike(&self.config.proposals, sa, 0, Some(ours), additional))
             .filter(|chosen| chosen.suite.group == ours && group == ours.number());
         let Some(chosen) = chosen else {
-            let cause = Cause::NoProposalChosen {
-                phase: Phase::IkeSaInit,
-                ours: proposals::describe(&proposals::offer_ike(&self.config.proposals, &[])),
-                theirs: proposals::describe(&sa),
-            };
-            return Err((Some(cause), "proposal_not_offered"));
+            return Err((Some(self.not_chosen(proposals::describe(&sa))), "proposal_not_offered"));
         };
         let Ok(shared) = self.key_pair.agree(&public) else { return Err((None, "invalid_public_value")) };
         ends.spis.responder = spi_r;
         let keys = IkeKeys::first(chosen.suite, true, &shared, (&self.nonce, &nonce), ends.spis);
         ends.nat = nat::detect(ends.spis, inbound.path, &inbound.message.payloads);
         ends.fragments = Fragments::new(fragments);
-        Ok(Keyed { keys, nonce, hashes })
+        Ok(Keyed { keys, nonce, hashes, use_ppk })
     }
 
-    pub(super) fn into_parts(self) -> (Arc<Connection>, ChildId, Vec<u8>, Vec<u8>) {
-        let request = self.retransmission.datagrams().first().cloned().unwrap_or_default();
-        (self.config, self.first_child, self.nonce, request)
+    /// No proposal in common, by the name of what is missed most.
+    fn not_chosen(&self, theirs: String) -> Cause {
+        let offered = proposals::offer_ike(&self.config.proposals, &[], Additional::Possible);
+        let ours = proposals::describe(&offered);
+        if self.config.proposals.iter().all(|proposal| proposal.additional_required) {
+            Cause::PostQuantumRequired { ours, theirs }
+        } else {
+            Cause::NoProposalChosen { phase: Phase::IkeSaInit, ours, theirs }
+        }
+    }
+
+    /// IKE_SA_INIT is done.
+    fn proceed(
+        self,
+        keyed: Keyed,
+        ends: &mut Ends,
+        core: &mut Core,
+        now: Instant,
+        inbound: &Inbound<'_>,
+    ) -> Stage {
+        if ends.nat.is_present() {
+            // Section 2.23: the initiator floats to port 4500 and stays there.
+            let port = core.limits.nat_port;
+            ends.path.local.set_port(port);
+            ends.path.remote.set_port(port);
+        }
+        let rest = keyed.keys.suite.additional.into_iter().flatten().collect();
+        let handshake = Handshake {
+            init_request: self.retransmission.datagrams().first().cloned().unwrap_or_default(),
+            init_response: inbound.bytes.to_vec(),
+            config: self.config,
+            first_child: self.first_child,
+            keys: keyed.keys,
+            nonce_i: self.nonce,
+            nonce_r: keyed.nonce,
+            hashes: keyed.hashes,
+            use_ppk: keyed.use_ppk,
+            intermediate: IntAuth::default(),
+            next_id: 1,
+        };
+        intermediate::proceed(handshake, rest, ends, core, now)
     }
 
     pub(super) fn handle_timeout(mut self: Box<Self>, ends: &Ends, core: &mut Core, now: Instant) -> Stage {
@@ -249,6 +294,24 @@ fn fragmentation_supported() -> Payload {
     Payload::Notify(Notify::new(notify::IKEV2_FRAGMENTATION_SUPPORTED, Vec::new()))
 }
 
+/// We do IKE_INTERMEDIATE (RFC 9242 section 3.1).
+fn intermediate_supported() -> Payload {
+    Payload::Notify(Notify::new(notify::INTERMEDIATE_EXCHANGE_SUPPORTED, Vec::new()))
+}
+
+fn wants_additional(proposals: &[IkeProposal]) -> bool {
+    proposals.iter().any(|proposal| !proposal.additional_key_exchanges.is_empty())
+}
+
+/// Whether the peer can do additional key exchanges.
+fn additional_of(picked: &Picked) -> Additional {
+    if picked.notify(notify::INTERMEDIATE_EXCHANGE_SUPPORTED).is_some() {
+        Additional::Possible
+    } else {
+        Additional::Impossible
+    }
+}
+
 /// An answer must bear one proposal with one transform of each kind.
 pub(super) fn sole(proposals: &[WireProposal]) -> Option<&[WireProposal]> {
     let [proposal] = proposals else { return None };
@@ -266,6 +329,8 @@ pub(super) struct Keyed {
     pub(super) nonce: Vec<u8>,
     /// The hashes that it verifies.
     pub(super) hashes: PeerHashes,
+    /// Both ends said USE_PPK.
+    pub(super) use_ppk: bool,
 }
 
 /// Responder: the answer is out, and IKE_AUTH must come. The shared secret is computed only then, so that a flood of
@@ -281,7 +346,16 @@ pub(crate) struct AuthAwaited {
     pub(super) response: Vec<u8>,
     pub(super) keys: Option<IkeKeys>,
     pub(super) hashes: PeerHashes,
-    expires_at: Instant,
+    /// Both ends said USE_PPK.
+    pub(super) use_ppk: bool,
+    /// Additional key exchanges that are to come before IKE_AUTH.
+    pub(super) additional: VecDeque<KeyEncapsulation>,
+    pub(super) intermediate: IntAuth,
+    /// Id of the request that is awaited.
+    pub(super) next_id: u32,
+    /// The last request, and what it was answered.
+    pub(super) answered: Option<(RequestDigest, Datagrams)>,
+    pub(super) expires_at: Instant,
 }
 
 impl AuthAwaited {
@@ -338,7 +412,9 @@ pub(crate) fn respond(
     }
     let theirs = picked.sa.as_deref().ok_or("missing_payload")?;
     let (group, public) = picked.key_exchange.as_ref().ok_or("missing_payload")?;
-    let (candidates, chosen) = match candidates(core, inbound.path, theirs, Group::from_number(*group)) {
+    let additional = additional_of(&picked);
+    let shared = Group::from_number(*group);
+    let (candidates, chosen) = match candidates(core, inbound.path, theirs, shared, additional) {
         Ok(found) => found,
         Err(counter) => {
             refuse(core, inbound, Notify::new(notify::NO_PROPOSAL_CHOSEN, Vec::new()));
@@ -385,6 +461,15 @@ pub(crate) fn respond(
     if ends.fragments.agreed {
         payloads.push(fragmentation_supported());
     }
+    let use_ppk =
+        picked.notify(notify::USE_PPK).is_some() && configs.iter().any(|config| config.ppk.is_some());
+    if use_ppk {
+        payloads.push(ppk::use_ppk());
+    }
+    if additional == Additional::Possible && configs.iter().any(|config| wants_additional(&config.proposals))
+    {
+        payloads.push(intermediate_supported());
+    }
     let response = Message::encode(ends.header(Exchange::IkeSaInit, true, 0), &payloads);
     if response.len() > inbound.bytes.len() && !proven {
         // Whoever asks with less than it is answered must first show that it receives where it says it is.
@@ -404,6 +489,11 @@ pub(crate) fn respond(
         response,
         keys: None,
         hashes,
+        use_ppk,
+        additional: chosen.suite.additional.into_iter().flatten().collect(),
+        intermediate: IntAuth::default(),
+        next_id: 1,
+        answered: None,
         expires_at: after(now, core.limits.half_open_timeout),
     };
     Ok(Some(IkeSa {
@@ -420,8 +510,10 @@ fn candidates(
     path: Path,
     theirs: &[WireProposal],
     shared: Option<Group>,
+    additional: Additional,
 ) -> Result<(Vec<ConnectionId>, Chosen<IkeSuite>), &'static str> {
     let mut known = false;
+    let mut post_quantum = false;
     let mut first: Option<Chosen<IkeSuite>> = None;
     let mut ids = Vec::new();
     for (id, state) in &core.connections {
@@ -433,7 +525,10 @@ fn candidates(
             continue;
         }
         known = true;
-        let Some(chosen) = proposals::choose_ike(&config.proposals, theirs, 0, shared) else { continue };
+        let Some(chosen) = proposals::choose_ike(&config.proposals, theirs, 0, shared, additional) else {
+            post_quantum |= config.proposals.iter().any(|proposal| proposal.additional_required);
+            continue;
+        };
         if first.as_ref().is_none_or(|first| first.suite == chosen.suite) {
             first.get_or_insert(chosen);
             ids.push(*id);
@@ -441,6 +536,7 @@ fn candidates(
     }
     match first {
         Some(chosen) => Ok((ids, chosen)),
+        None if post_quantum => Err("post_quantum_required"),
         None if known => Err("no_proposal_chosen"),
         None => Err("unknown_peer"),
     }

@@ -1,9 +1,11 @@
 //! Proposals offered and chosen (RFC 7296 sections 2.7 and 3.3).
 
-use crate::crypto::{EspSuite, IkeCipher, IkeSuite};
+use crate::crypto::{AdditionalKeyExchanges, EspSuite, IkeCipher, IkeSuite};
 use crate::wire::registry::transform;
 use crate::wire::{Protocol, Transform, TransformKind, WireProposal};
-use crate::{EspEncryption, EspIntegrity, EspProposal, Group, Hash, IkeEncryption, IkeProposal};
+use crate::{
+    EspEncryption, EspIntegrity, EspProposal, Group, Hash, IkeEncryption, IkeProposal, KeyEncapsulation,
+};
 
 impl Hash {
     fn prf_id(self) -> u16 {
@@ -78,12 +80,25 @@ fn esn_transform(esn: bool) -> Transform {
     Transform::plain(TransformKind::Esn, if esn { transform::ESN } else { transform::ESN_NONE })
 }
 
+/// What is to be done about additional key exchanges (RFC 9370).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Additional {
+    /// Both ends can do them.
+    Possible,
+    /// The peer cannot.
+    Impossible,
+    /// None is needed: SK_d, of which the new keys come, carries on the strength of those of before.
+    Inherited,
+}
+
 /// What we offer for an IKE SA. Ciphers with and without built-in integrity stand in separate proposals (section
-/// 3.3). `spi` is empty in IKE_SA_INIT and our new SPI in a rekey.
-pub(crate) fn offer_ike(proposals: &[IkeProposal], spi: &[u8]) -> Vec<WireProposal> {
+/// 3.3), as do those with and without additional key exchanges, which a peer may not know. `spi` is empty in
+/// IKE_SA_INIT and our new SPI in a rekey.
+pub(crate) fn offer_ike(proposals: &[IkeProposal], spi: &[u8], additional: Additional) -> Vec<WireProposal> {
     let mut offered = Vec::new();
     for proposal in proposals {
-        for aead in [true, false] {
+        let ways = ways(proposal, additional);
+        for (with, aead) in ways.flat_map(|with| [(with, true), (with, false)]) {
             let mut transforms: Vec<Transform> = proposal
                 .encryption
                 .iter()
@@ -104,6 +119,13 @@ pub(crate) fn offer_ike(proposals: &[IkeProposal], spi: &[u8]) -> Vec<WirePropos
                 );
             }
             transforms.extend(proposal.groups.iter().map(|group| group_transform(*group)));
+            if with {
+                transforms.extend((1..=7).zip(&proposal.additional_key_exchanges).flat_map(
+                    |(number, methods)| {
+                        methods.iter().map(move |method| additional_transform(number, *method))
+                    },
+                ));
+            }
             offered.push(WireProposal {
                 number: number_after(&offered),
                 protocol: Protocol::Ike,
@@ -147,6 +169,50 @@ pub(crate) fn offer_esp(proposals: &[EspProposal], spi: u32, groups: bool) -> Ve
     offered
 }
 
+/// Whether a proposal is offered and accepted with additional key exchanges, without, or either, the better first.
+fn ways(proposal: &IkeProposal, additional: Additional) -> impl Iterator<Item = bool> {
+    let wanted = proposal.additional_key_exchanges.iter().any(|methods| !methods.is_empty());
+    let with = wanted && additional == Additional::Possible;
+    let without = !wanted || !proposal.additional_required || additional == Additional::Inherited;
+    [with.then_some(true), without.then_some(false)].into_iter().flatten()
+}
+
+fn additional_transform(number: u8, method: KeyEncapsulation) -> Transform {
+    Transform::plain(TransformKind::Additional(number), method.number())
+}
+
+/// Chooses one method of each kind that we want, none twice (RFC 9370 section 2.2.1); of the others, NONE if the peer lets
+/// us. `None` if the proposal asks for more, or for less.
+fn choose_additional(
+    ours: &[Vec<KeyEncapsulation>],
+    theirs: &WireProposal,
+) -> Option<(AdditionalKeyExchanges, Vec<Transform>)> {
+    let mut chosen = [None; 7];
+    let mut transforms = Vec::new();
+    for (index, number) in (1..=7).enumerate() {
+        let kind = TransformKind::Additional(number);
+        let wanted = ours.get(index).filter(|methods| !methods.is_empty());
+        let method = wanted.and_then(|methods| {
+            let fits = |method: &&KeyEncapsulation| {
+                has(theirs, additional_transform(number, **method)) && !chosen.contains(&Some(**method))
+            };
+            methods.iter().find(fits).copied()
+        });
+        let none = Transform::plain(kind, transform::KE_NONE);
+        match (wanted, method) {
+            (Some(_), None) => return None,
+            (_, Some(method)) => transforms.push(additional_transform(number, method)),
+            (None, None) if has(theirs, none) => transforms.push(none),
+            (None, None) if theirs.of(kind).next().is_some() => return None,
+            (None, None) => {}
+        }
+        if let Some(place) = chosen.get_mut(index) {
+            *place = method;
+        }
+    }
+    Some((chosen, transforms))
+}
+
 fn number_after(offered: &[WireProposal]) -> u8 {
     u8::try_from(offered.len().saturating_add(1)).unwrap_or(u8::MAX)
 }
@@ -185,10 +251,22 @@ pub(crate) fn choose_ike(
     theirs: &[WireProposal],
     spi_len_bytes: usize,
     shared: Option<Group>,
+    additional: Additional,
 ) -> Option<Chosen<IkeSuite>> {
-    const KINDS: [TransformKind; 4] =
-        [TransformKind::Encryption, TransformKind::Prf, TransformKind::Integrity, TransformKind::KeyExchange];
-    for mine in ours {
+    const KINDS: [TransformKind; 11] = [
+        TransformKind::Encryption,
+        TransformKind::Prf,
+        TransformKind::Integrity,
+        TransformKind::KeyExchange,
+        TransformKind::Additional(1),
+        TransformKind::Additional(2),
+        TransformKind::Additional(3),
+        TransformKind::Additional(4),
+        TransformKind::Additional(5),
+        TransformKind::Additional(6),
+        TransformKind::Additional(7),
+    ];
+    for (mine, with) in ours.iter().flat_map(|mine| ways(mine, additional).map(move |with| (mine, with))) {
         for their in theirs {
             if their.protocol != Protocol::Ike
                 || their.spi.len() != spi_len_bytes
@@ -196,6 +274,8 @@ pub(crate) fn choose_ike(
             {
                 continue;
             }
+            let methods = if with { mine.additional_key_exchanges.as_slice() } else { &[] };
+            let Some((methods, answered)) = choose_additional(methods, their) else { continue };
             for encryption in &mine.encryption {
                 if !has(their, encryption.transform()) {
                     continue;
@@ -230,8 +310,9 @@ pub(crate) fn choose_ike(
                     vec![encryption.transform(), Transform::plain(TransformKind::Prf, prf.prf_id())];
                 transforms.extend(integrity);
                 transforms.push(group_transform(group));
+                transforms.extend(answered);
                 return Some(Chosen {
-                    suite: IkeSuite { cipher, prf: *prf, group },
+                    suite: IkeSuite { cipher, prf: *prf, group, additional: methods },
                     spi: their.spi.clone(),
                     number: their.number,
                     transforms,
@@ -373,6 +454,10 @@ fn describe_transform(found: &Transform) -> String {
         (TransformKind::Esn, 0) => "no-esn".to_owned(),
         (TransformKind::Esn, 1) => "esn".to_owned(),
         (TransformKind::Esn, id) => format!("esn {id}"),
+        (TransformKind::Additional(number), id) => match KeyEncapsulation::from_number(id) {
+            Some(method) => format!("additional {number} {}", method.name()),
+            None => format!("additional {number} group {id}"),
+        },
         (TransformKind::Other(kind), id) => format!("transform {kind}:{id}"),
     }
 }

@@ -1,11 +1,12 @@
 //! An IKE SA and its stages.
 //!
 //! ```text
-//!  initiator:  InitSent --IKE_SA_INIT--> AuthSent ----IKE_AUTH--+
-//!                 ^  | COOKIE, INVALID_KE                       v
-//!                 +--+                                     Established --DELETE--> Closed
-//!  responder:  AuthAwaited -----------IKE_AUTH------------------^
-//!                  +-------------- AUTHENTICATION_FAILED ---------------------------^
+//!  initiator:  InitSent --IKE_SA_INIT--> [IntermediateSent] --> AuthSent ----IKE_AUTH--+
+//!                 ^  | COOKIE, INVALID_KE       ^   | IKE_INTERMEDIATE                 v
+//!                 +--+                          +---+                             Established --DELETE--> Closed
+//!  responder:  AuthAwaited -----------------------IKE_AUTH-----------------------------^
+//!                ^  |  +----------------------AUTHENTICATION_FAILED----------------------------------------^
+//!                +--+ IKE_INTERMEDIATE
 //! ```
 //! Only `Established` holds what a CREATE_CHILD_SA or INFORMATIONAL exchange works on, so neither can be reached
 //! before the peer is authenticated.
@@ -18,6 +19,7 @@ use super::core::Core;
 use super::established::Established;
 use super::fragments::Fragments;
 use super::init::{AuthAwaited, InitSent};
+use super::intermediate::IntermediateSent;
 use super::nat::Nat;
 use super::payloads::our_spi;
 use crate::crypto::{Datagrams, Spis, prf};
@@ -68,6 +70,7 @@ impl Ends {
 /// How far an SA is.
 pub(crate) enum Stage {
     InitSent(Box<InitSent>),
+    IntermediateSent(Box<IntermediateSent>),
     AuthSent(Box<AuthSent>),
     AuthAwaited(Box<AuthAwaited>),
     Established(Box<Established>),
@@ -133,6 +136,12 @@ impl IkeSa {
             (Stage::InitSent(init), Exchange::IkeSaInit, true) => {
                 init.handle(&mut self.ends, core, now, inbound)
             }
+            (Stage::IntermediateSent(sent), Exchange::IkeIntermediate, true) => {
+                sent.handle(&mut self.ends, core, now, inbound)
+            }
+            (Stage::AuthAwaited(awaited), Exchange::IkeIntermediate, false) => {
+                awaited.handle_intermediate(&mut self.ends, core, now, inbound)
+            }
             (Stage::AuthSent(auth), Exchange::IkeAuth, true) => {
                 auth.handle(&mut self.ends, core, now, inbound)
             }
@@ -167,6 +176,7 @@ impl IkeSa {
         let stage = std::mem::replace(&mut self.stage, Closed::now(now, None));
         self.stage = match stage {
             Stage::InitSent(init) => init.handle_timeout(&self.ends, core, now),
+            Stage::IntermediateSent(sent) => sent.handle_timeout(&self.ends, core, now),
             Stage::AuthSent(auth) => auth.handle_timeout(&self.ends, core, now),
             Stage::AuthAwaited(awaited) => awaited.handle_timeout(core, now),
             Stage::Established(established) => established.handle_timeout(&mut self.ends, core, now),
@@ -178,6 +188,7 @@ impl IkeSa {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match &self.stage {
             Stage::InitSent(init) => Some(init.deadline()),
+            Stage::IntermediateSent(sent) => Some(sent.deadline()),
             Stage::AuthSent(auth) => Some(auth.deadline()),
             Stage::AuthAwaited(awaited) => Some(awaited.deadline()),
             Stage::Established(established) => established.deadline(&self.ends),

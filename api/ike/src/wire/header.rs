@@ -15,6 +15,8 @@ pub(crate) enum Exchange {
     IkeAuth,
     CreateChildSa,
     Informational,
+    /// RFC 9242.
+    IkeIntermediate,
     Other(u8),
 }
 
@@ -25,6 +27,7 @@ impl Exchange {
             Self::IkeAuth => 35,
             Self::CreateChildSa => 36,
             Self::Informational => 37,
+            Self::IkeIntermediate => 43,
             Self::Other(number) => number,
         }
     }
@@ -37,6 +40,7 @@ impl From<u8> for Exchange {
             35 => Self::IkeAuth,
             36 => Self::CreateChildSa,
             37 => Self::Informational,
+            43 => Self::IkeIntermediate,
             other => Self::Other(other),
         }
     }

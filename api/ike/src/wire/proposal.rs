@@ -45,6 +45,8 @@ pub(crate) enum TransformKind {
     Integrity,
     KeyExchange,
     Esn,
+    /// Additional Key Exchange 1 to 7 (RFC 9370 section 2.1).
+    Additional(u8),
     Other(u8),
 }
 
@@ -56,6 +58,7 @@ impl TransformKind {
             Self::Integrity => 3,
             Self::KeyExchange => 4,
             Self::Esn => 5,
+            Self::Additional(number) => number.saturating_add(5),
             Self::Other(number) => number,
         }
     }
@@ -69,6 +72,7 @@ impl From<u8> for TransformKind {
             3 => Self::Integrity,
             4 => Self::KeyExchange,
             5 => Self::Esn,
+            6..=12 => Self::Additional(number.saturating_sub(5)),
             other => Self::Other(other),
         }
     }

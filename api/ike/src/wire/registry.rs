@@ -57,6 +57,12 @@ pub(crate) mod notify {
     pub(crate) const ESP_TFC_PADDING_NOT_SUPPORTED: u16 = 16394;
     /// RFC 7427 section 4.
     pub(crate) const SIGNATURE_HASH_ALGORITHMS: u16 = 16431;
+    /// RFC 8784 section 5.
+    pub(crate) const USE_PPK: u16 = 16435;
+    pub(crate) const PPK_IDENTITY: u16 = 16436;
+    pub(crate) const NO_PPK_AUTH: u16 = 16437;
+    /// RFC 9242 section 3.1.
+    pub(crate) const INTERMEDIATE_EXCHANGE_SUPPORTED: u16 = 16438;
     /// RFC 7383 section 2.3.
     pub(crate) const IKEV2_FRAGMENTATION_SUPPORTED: u16 = 16430;
 
