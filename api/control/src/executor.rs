@@ -226,6 +226,9 @@ impl Executor {
             SaOperation::SwitchOutbound { spi_in, .. } => {
                 self.sas.switch_outbound(&mut self.writer, &self.slots, *spi_in, now);
             }
+            SaOperation::Move { spi_in, path } => {
+                self.sas.relocate(&mut self.writer, *spi_in, *path);
+            }
             SaOperation::Remove { spi_in, linger } => {
                 self.sas.remove(&mut self.writer, &self.slots, *spi_in, *linger, Some(now));
             }

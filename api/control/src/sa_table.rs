@@ -14,7 +14,7 @@ mod record;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use ike::{ChildId, ChildPair, OperationId};
+use ike::{ChildId, ChildPair, OperationId, Path};
 use shm::records::{NONE, PolicyRecord, SaRecord, TunnelRecord, direction};
 use shm::{Ack, Refusal, Table, Writer};
 
@@ -233,6 +233,19 @@ impl SaTable {
                 self.send_on(writer, slots, &owner, outbound, now);
             }
             None => {}
+        }
+    }
+
+    /// Both halves of a pair go on between these addresses. The generation stays, and with it sequence numbers, replay
+    /// window and counts.
+    pub fn relocate(&mut self, writer: &mut Writer, spi_in: u32, path: Path) {
+        let Some(pair) = self.pairs.get(&spi_in) else { return };
+        for slot in [pair.inbound, pair.outbound] {
+            let found = writer.read::<SaRecord>(slot).ok().and_then(|found| found.record);
+            let Some(mut half) = found.map(|record| record::Half { record }) else { continue };
+            half.send_between(path);
+            // The slot came out of the table itself: it is within it.
+            let _ = writer.put(slot, &half.record);
         }
     }
 

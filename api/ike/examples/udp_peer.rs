@@ -158,6 +158,9 @@ fn describe(operation: &SaOperation) -> String {
             pair.remote_selectors.iter().map(|ts| (ts.first, ts.last, ts.protocol)).collect::<Vec<_>>(),
         ),
         SaOperation::SwitchOutbound { spi_in, .. } => format!("switch outbound to pair {spi_in:08x}"),
+        SaOperation::Move { spi_in, path } => {
+            format!("move pair {spi_in:08x} from {} to {}", path.local, path.remote)
+        }
         SaOperation::Remove { spi_in, linger } => format!("remove pair {spi_in:08x} linger {linger:?}"),
     }
 }

@@ -310,6 +310,13 @@ pub enum DataplaneEvent {
         /// Inbound SPI of the pair.
         spi_in: u32,
     },
+    /// An authentic packet in UDP, newer than all before it, came from another address or port than the pair sends to.
+    PeerMoved {
+        /// Inbound SPI of the pair.
+        spi_in: u32,
+        /// Where it came from.
+        remote: SocketAddr,
+    },
 }
 
 /// Keying material of one direction.
@@ -377,6 +384,13 @@ pub enum SaOperation {
         child: ChildId,
         /// Inbound SPI of the pair to send on.
         spi_in: u32,
+    },
+    /// Both halves of the pair go on between these addresses and ports; keys, sequence numbers and the replay window stay.
+    Move {
+        /// Inbound SPI of the pair.
+        spi_in: u32,
+        /// From where to where.
+        path: Path,
     },
     /// Remove the pair: outbound at once, inbound after `linger`.
     Remove {

@@ -173,7 +173,8 @@ impl Engine {
         let (DataplaneEvent::SoftLimit { spi_in }
         | DataplaneEvent::HardLimit { spi_in }
         | DataplaneEvent::FirstPacket { spi_in }
-        | DataplaneEvent::Traffic { spi_in }) = event;
+        | DataplaneEvent::Traffic { spi_in }
+        | DataplaneEvent::PeerMoved { spi_in, .. }) = event;
         let Some(holder) = self.core.esp.get(&spi_in).copied() else { return };
         if let Some(connection) = self.v1.holder(holder) {
             self.peer_dataplane(now, connection, spi_in, event);
@@ -192,6 +193,11 @@ impl Engine {
                     established.first_packet(core, spi_in);
                 }
                 DataplaneEvent::Traffic { .. } => established.heard(now),
+                DataplaneEvent::PeerMoved { remote, .. } => {
+                    established.heard(now);
+                    let path = Path { local: ends.path.local, remote };
+                    established.follow(ends, core, path);
+                }
             }
         });
         self.settle(now);

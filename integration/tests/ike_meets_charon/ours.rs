@@ -233,6 +233,11 @@ impl State {
                 Output::Sa(SaOperation::Remove { spi_in, .. }) => {
                     self.installed.remove(&spi_in);
                 }
+                Output::Sa(SaOperation::Move { spi_in, path }) => {
+                    if let Some(pair) = self.installed.get_mut(&spi_in) {
+                        pair.path = path;
+                    }
+                }
                 Output::Sa(SaOperation::SwitchOutbound { .. }) => {}
             }
         }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use ike::{ChildPair, EspEncryption, EspKeys, Mode, TrafficSelector};
+use ike::{ChildPair, EspEncryption, EspKeys, Mode, Path, TrafficSelector};
 use ipnet::IpNet;
 use shm::Writer;
 use shm::records::{
@@ -21,6 +21,18 @@ const SHORT_SEQUENCE_PACKETS: u64 = u32::MAX as u64;
 /// A record that is overwritten when it goes.
 pub(super) struct Half {
     pub(super) record: SaRecord,
+}
+
+impl Half {
+    /// Addresses of an outer header, and the ports of an encapsulated one.
+    pub(super) fn send_between(&mut self, path: Path) {
+        let record = &mut self.record;
+        (record.family, record.local) = Address::from_ip(path.local.ip());
+        record.remote = path.remote.ip().into();
+        if record.udp_encapsulation == 1 {
+            (record.local_port, record.remote_port) = (path.local.port(), path.remote.port());
+        }
+    }
 }
 
 impl Drop for Half {
@@ -63,13 +75,8 @@ pub(super) fn records(pair: &ChildPair, child: &Child, owner_kind: u8, owner: u3
         record.spi = spi;
         record.replay_window = if direction == direction::INBOUND { child.replay_window } else { 0 };
         limits(pair, record);
-        (record.family, record.local) = Address::from_ip(pair.path.local.ip());
-        record.remote = pair.path.remote.ip().into();
-        if pair.udp_encapsulation {
-            record.local_port = pair.path.local.port();
-            record.remote_port = pair.path.remote.port();
-        }
         record.selector = selector(pair, child);
+        half.send_between(pair.path);
         Some(half)
     };
     Some([

@@ -61,6 +61,10 @@ impl Dataplane {
                     self.strays += 1;
                 }
             }
+            SaOperation::Move { spi_in, path } => match self.pairs.get_mut(&spi_in) {
+                Some(installed) => installed.pair.path = path,
+                None => self.strays += 1,
+            },
             SaOperation::Remove { spi_in, linger } => match self.pairs.remove(&spi_in) {
                 Some(removed) => {
                     self.lingering.insert(spi_in, now + linger);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::Nat;
 use crate::Path;
 use crate::crypto::Random;
 
@@ -46,6 +47,8 @@ pub struct Link {
     pub log: Vec<(usize, Path, Vec<u8>)>,
     /// Nothing passes while this is set.
     pub cut: bool,
+    /// NATs on the way.
+    pub nats: Vec<Nat>,
 }
 
 impl Link {
@@ -59,6 +62,7 @@ impl Link {
             next: 0,
             log: Vec::new(),
             cut: false,
+            nats: Vec::new(),
         }
     }
 
@@ -79,6 +83,9 @@ impl Link {
         let copies = if self.happens(self.weather.duplication_percent) { 2 } else { 1 };
         for _ in 0..copies {
             let jitter = self.weather.jitter - self.random.shortened(self.weather.jitter, 100);
+            let Some(path) = self.nats.iter_mut().try_fold(path, |path, nat| nat.pass(from, path)) else {
+                return;
+            };
             let there = Path { local: path.remote, remote: path.local };
             self.next += 1;
             self.under_way

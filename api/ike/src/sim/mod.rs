@@ -4,6 +4,7 @@
 
 mod dataplane;
 mod link;
+mod nat;
 pub mod replay;
 pub mod setup;
 
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 pub use dataplane::{Dataplane, Delivery, InstalledPair};
 pub use link::{Link, Weather};
+pub use nat::Nat;
 
 use crate::{ChildId, Classified, Command, DataplaneEvent, Engine, Event, Limits, Output, Path, SaOperation};
 

@@ -338,7 +338,8 @@ impl Engine {
             }
             DataplaneEvent::HardLimit { .. } => peer.delete_child(core, now, spi_in, Cause::Expired),
             DataplaneEvent::FirstPacket { .. } => peer.first_packet(core, now, spi_in),
-            DataplaneEvent::Traffic { .. } => peer.heard_at = now,
+            // A move is not followed: the peer's next main mode is made from where it is then.
+            DataplaneEvent::Traffic { .. } | DataplaneEvent::PeerMoved { .. } => peer.heard_at = now,
         });
     }
 

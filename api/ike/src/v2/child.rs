@@ -146,6 +146,7 @@ impl ChildRequest {
     pub(super) fn finish(
         &self,
         ends: &Ends,
+        connection: &Connection,
         keys: &IkeKeys,
         phase: Phase,
         nonces: (&[u8], &[u8]),
@@ -167,10 +168,14 @@ impl ChildRequest {
         let spi_out = <[u8; 4]>::try_from(chosen.spi.as_slice()).map(u32::from_be_bytes);
         let spi_out =
             spi_out.ok().filter(|spi| *spi != 0).ok_or_else(|| protocol("the answer lacks an SPI"))?;
-        let within = selectors::all_covered(&self.config.local_selectors, local)
-            && selectors::all_covered(&self.config.remote_selectors, remote);
+        let [local, remote] = match self.config.mode {
+            Mode::Transport => ends.nat.seen_from_here(connection, local, remote),
+            Mode::Tunnel => [local.clone(), remote.clone()],
+        };
+        let within = selectors::all_covered(&self.config.local_selectors, &local)
+            && selectors::all_covered(&self.config.remote_selectors, &remote);
         if !within || local.is_empty() || remote.is_empty() {
-            return Err(self.unacceptable(local, remote));
+            return Err(self.unacceptable(&local, &remote));
         }
         let theirs =
             if picked.notify(notify::USE_TRANSPORT_MODE).is_some() { Mode::Transport } else { Mode::Tunnel };
@@ -202,8 +207,8 @@ impl ChildRequest {
             encryption: suite.encryption,
             integrity: suite.integrity,
             esn: suite.esn,
-            local_selectors: local.clone(),
-            remote_selectors: remote.clone(),
+            local_selectors: local,
+            remote_selectors: remote,
             keys_in: from_responder,
             keys_out: from_initiator,
             lifetime: self.config.lifetime,
@@ -287,7 +292,8 @@ pub(super) fn answer(
         return Err(Refusal::plain(notify::INVALID_SYNTAX));
     };
     let asks_transport = picked.notify(notify::USE_TRANSPORT_MODE).is_some();
-    let matched = match_child(core, connection, their_remote, their_local, asks_transport, only);
+    let asked = [their_remote.as_slice(), their_local.as_slice()];
+    let matched = match_child(core, ends, connection, asked, asks_transport, only);
     let Some((config, local, remote)) = matched else {
         let policy = connection.children.iter().find(|child| only.is_none_or(|only| only == child.id));
         let ours = policy.map_or_else(
@@ -398,17 +404,24 @@ fn key_exchange(core: &mut Core, choice: &EspChoice, picked: &Picked) -> Result<
 type Matched = (ChildConfig, Vec<crate::TrafficSelector>, Vec<crate::TrafficSelector>);
 
 /// The child that is meant: one whose selectors are named exactly before one that must be narrowed, in the mode asked
-/// before the other, and one that is down before one that is up.
+/// before the other, and one that is down before one that is up. `asked` is our side, then the peer's.
 fn match_child(
     core: &Core,
+    ends: &Ends,
     connection: &Connection,
-    local_asked: &[crate::TrafficSelector],
-    remote_asked: &[crate::TrafficSelector],
+    asked: [&[crate::TrafficSelector]; 2],
     asks_transport: bool,
     only: Option<ChildId>,
 ) -> Option<Matched> {
+    let [local_asked, remote_asked] = asked;
+    let [local_host, remote_host] = ends.nat.seen_from_here(connection, local_asked, remote_asked);
     let mut best: Option<((bool, bool, bool), Matched)> = None;
     for config in connection.children.iter().filter(|child| only.is_none_or(|only| only == child.id)) {
+        let (local_asked, remote_asked) = if asks_transport && config.mode == Mode::Transport {
+            (local_host.as_slice(), remote_host.as_slice())
+        } else {
+            (local_asked, remote_asked)
+        };
         let local = selectors::narrow(&config.local_selectors, local_asked);
         let remote = selectors::narrow(&config.remote_selectors, remote_asked);
         if local.is_empty() || remote.is_empty() {

@@ -334,7 +334,7 @@ impl Established {
             self.child_refused(ends, core, now, request, phase, picked);
             return;
         }
-        let pair = match request.finish(ends, &self.keys, phase, nonces, picked) {
+        let pair = match request.finish(ends, &self.config, &self.keys, phase, nonces, picked) {
             Ok(pair) => pair,
             Err(cause) => {
                 self.abort_child(ends, core, now, &request, cause);

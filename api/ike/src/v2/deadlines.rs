@@ -73,6 +73,11 @@ impl Established {
         self.heard_at > moment
     }
 
+    /// A sign of life that did not come by IKE.
+    pub(crate) fn heard(&mut self, now: Instant) {
+        self.heard_at = now;
+    }
+
     /// Asks for a sign of life only when nothing is asked already (section 2.4).
     fn probe_due(&self) -> Option<Instant> {
         let dpd = self.config.dpd?;

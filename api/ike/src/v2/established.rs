@@ -158,6 +158,7 @@ impl Established {
         let payloads = decode_payloads(opened.first, &opened.plain);
         if header.response {
             let Some(request) = self.send.answered() else { return dropped(self, "unexpected_response") };
+            self.follow(ends, core, inbound.path);
             let stage = match payloads.ok().and_then(|found| Picked::new(found).ok()) {
                 Some(picked) => self.handle_response(ends, core, now, request, picked),
                 None => self.broken(ends, core, now, header.exchange),
@@ -176,11 +177,7 @@ impl Established {
             }
         }
         self.accept_request(opened.digest);
-        if inbound.path != ends.path && (ends.nat.remote || inbound.path.remote.ip() == ends.path.remote.ip())
-        {
-            // An authentic, new message: the peer's address as its NAT shows it now (section 2.23).
-            ends.path = inbound.path;
-        }
+        self.follow(ends, core, inbound.path);
         let stage = match payloads {
             Ok(found) => match Picked::new(found) {
                 Ok(picked) => self.handle_request(ends, core, now, inbound, picked),
@@ -487,11 +484,6 @@ impl Established {
     /// The peer has shown since the SA came up that it has it too.
     pub(crate) fn was_heard(&self) -> bool {
         self.heard_at > self.established_at
-    }
-
-    /// A sign of life that did not come by IKE.
-    pub(crate) fn heard(&mut self, now: Instant) {
-        self.heard_at = now;
     }
 
     /// The successor takes over children and the jobs about them.

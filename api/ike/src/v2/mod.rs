@@ -23,6 +23,7 @@ pub(crate) mod init;
 mod intermediate;
 pub(crate) mod nat;
 mod payloads;
+mod peer_move;
 mod ppk;
 mod proof;
 mod proposals;

@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::Path;
 use crate::crypto::{Spis, digest_sha1};
 use crate::wire::registry::notify;
 use crate::wire::{Notify, Payload};
+use crate::{Connection, Path, TrafficSelector};
 
 /// Who stands behind a NAT.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +18,35 @@ impl Nat {
     pub(crate) fn is_present(self) -> bool {
         self.local || self.remote
     }
+
+    /// The peer's selectors of transport mode as they are seen from here, our side's first (section 2.23.1). Who stands
+    /// behind a NAT names itself by its inner address and the other one by the address that it sends to; here both are
+    /// known by what the connection is configured for.
+    pub(crate) fn seen_from_here(
+        self,
+        connection: &Connection,
+        local: &[TrafficSelector],
+        remote: &[TrafficSelector],
+    ) -> [Vec<TrafficSelector>; 2] {
+        [
+            substituted(local, connection.local, self.local),
+            substituted(remote, connection.remote, self.remote),
+        ]
+    }
+}
+
+/// Selectors of one host, with its address in place of the one that they name. A wider one stands for more than the host
+/// and stays as it is.
+fn substituted(named: &[TrafficSelector], host: IpAddr, behind_nat: bool) -> Vec<TrafficSelector> {
+    let one = |selector: &TrafficSelector| {
+        let is_host = selector.first == selector.last && selector.first.is_ipv4() == host.is_ipv4();
+        if behind_nat && is_host {
+            TrafficSelector { first: host, last: host, ..*selector }
+        } else {
+            *selector
+        }
+    };
+    named.iter().map(one).collect()
 }
 
 fn digest(spis: Spis, address: SocketAddr) -> [u8; 20] {

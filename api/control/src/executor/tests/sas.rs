@@ -1,5 +1,7 @@
 //! SAs from the engine's operations to the region, over restarts and changes.
 
+use zerocopy::IntoBytes;
+
 use super::*;
 
 #[test]
@@ -167,4 +169,26 @@ fn a_slot_is_used_again_only_after_the_dataplane_acknowledged_its_clearing() {
     }
     let full = lab.begin_install(99, 0xa000, false).answers;
     assert_eq!(full, [(OperationId(99), Err(SaError::Full))]);
+}
+
+#[test]
+fn a_moved_peer_is_written_into_both_halves_and_nothing_else_changes() {
+    let mut lab = Lab::new();
+    let mut pair = lab.pair(0x5000);
+    pair.udp_encapsulation = true;
+    let install = SaOperation::Install { operation: OperationId(1), send: true, pair: Box::new(pair) };
+    lab.executor.operate(&install, lab.now);
+    // The peer may move before the dataplane has seen the pair: the answer comes all the same.
+    let path = ike::Path { local: lab.pair(0x5000).path.local, remote: "203.0.113.9:31007".parse().unwrap() };
+    let before = lab.sas();
+    lab.executor.operate(&SaOperation::Move { spi_in: 0x5000, path }, lab.now);
+    assert_eq!(lab.settle(), [(OperationId(1), Ok(()))]);
+    for ((slot, before), (same_slot, after)) in before.into_iter().zip(lab.sas()) {
+        assert_eq!(slot, same_slot);
+        assert_eq!(after.remote, Address::from(path.remote.ip()));
+        assert_eq!((after.local_port, after.remote_port), (500, 31007));
+        let back = SaRecord { remote: before.remote, remote_port: before.remote_port, ..after };
+        assert!(back.as_bytes() == before.as_bytes());
+    }
+    assert_eq!(lab.sends_with(), Some(0x6000));
 }
