@@ -306,6 +306,9 @@ impl Engine {
             self.core.count("responses_repeated");
             return Classified::Ike;
         }
+        if self.shut_down {
+            return Classified::Dropped("shut_down");
+        }
         let half_open = HalfOpen {
             total: self.half_open.len(),
             from_source: self.half_open_by_source.get(&source.ip()).copied().unwrap_or(0),
@@ -441,6 +444,13 @@ impl Engine {
                         established.abandon(now);
                     }
                 }),
+                Followup::TellDeleted { connection, pairs } => {
+                    if let Some(active) = self.active(connection) {
+                        for spi_in in pairs {
+                            self.queue(now, active, Job::DeleteChild(spi_in));
+                        }
+                    }
+                }
                 Followup::Ensure(id) => self.ensure(now, id),
                 Followup::Established(id) => self.established(now, id),
             }

@@ -85,7 +85,7 @@ impl Engine {
     }
 
     /// The IKE SA that serves a connection.
-    fn active(&self, id: ConnectionId) -> Option<IkeSaId> {
+    pub(crate) fn active(&self, id: ConnectionId) -> Option<IkeSaId> {
         self.core.connections.get(&id)?.established.last().copied()
     }
 
@@ -247,7 +247,7 @@ impl Engine {
             return;
         };
         let connection = sa.ends.connection;
-        let Some(state) = self.core.connections.get_mut(&connection) else {
+        let Some(state) = self.core.connections.get_mut(&connection).filter(|_| !self.shut_down) else {
             self.end(now, id, Cause::Requested);
             return;
         };
@@ -367,7 +367,8 @@ impl Engine {
     }
 
     pub(crate) fn move_children(&mut self, now: Instant, from: IkeSaId, to: IkeSaId) {
-        if !self.sas.contains_key(&to) {
+        // An heir that ended meanwhile cannot hold them; they end with the SA that they are on.
+        if self.sas.get(&to).is_none_or(|sa| sa.established().is_none()) {
             return;
         }
         let mut moved = None;

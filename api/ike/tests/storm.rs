@@ -21,6 +21,16 @@ fn seeds(usual: u64) -> Range<u64> {
     }
 }
 
+/// A number for a round of a seed: the same each time.
+fn mix(seed: u64, round: u64) -> u64 {
+    let mut mixed = (seed + 1)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .wrapping_add(round.wrapping_mul(0xd134_2543_de82_ef95));
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
 fn begin(seed: u64, weather: Weather) -> Simulation {
     let mut sim = Simulation::new(Instant::now(), seed, Limits::default(), weather);
     let now = sim.now;
@@ -156,5 +166,70 @@ fn converges_with_all_that_makes_a_handshake_long() {
         sim.link.turn(Weather::FAIR);
         sim.run(Duration::from_secs(400));
         assert_settled(&sim, seed);
+    }
+}
+
+/// Rekeys, hard limits, terminations and new beginnings, from both ends and often in the same instant.
+#[test]
+fn a_storm_of_rekeys_and_deletes_leaves_no_orphan() {
+    for seed in seeds(100) {
+        let mut sim = begin(seed, Weather::FOUL);
+        sim.run(Duration::from_secs(120));
+        for round in 0..40u64 {
+            let mix = mix(seed, round);
+            for side in 0..2usize {
+                let child = ChildId(1 + (mix >> 20) % CHILDREN);
+                match (mix >> (side * 8)) % 9 {
+                    0 | 1 => sim.command(side, Command::RekeyChild(child)),
+                    2 | 3 => sim.command(side, Command::RekeyIke(ConnectionId(1))),
+                    4 | 5 => {
+                        if let Some(spi_in) = sim.hosts[side].dataplane.sending_on(child) {
+                            sim.dataplane(side, DataplaneEvent::HardLimit { spi_in });
+                        }
+                    }
+                    6 if round % 5 == 0 => {
+                        sim.command(side, Command::Terminate(ConnectionId(1)));
+                        sim.command(side, Command::Initiate(ConnectionId(1)));
+                    }
+                    _ => {}
+                }
+            }
+            sim.run(Duration::from_millis((mix >> 32) % 9000));
+        }
+        sim.link.turn(Weather::FAIR);
+        sim.run(Duration::from_secs(900));
+        assert_settled(&sim, seed);
+    }
+}
+
+/// All is ended at last, by either end or both at once: nothing is left at either.
+#[test]
+fn an_end_after_a_storm_leaves_nothing() {
+    for seed in seeds(100) {
+        let mut sim = begin(seed, Weather::FOUL);
+        sim.run(Duration::from_secs(60));
+        for round in 0..10u64 {
+            let mix = mix(seed, round);
+            for side in 0..2usize {
+                match (mix >> (side * 8)) % 3 {
+                    0 => sim.command(side, Command::RekeyChild(ChildId(1))),
+                    1 => sim.command(side, Command::RekeyIke(ConnectionId(1))),
+                    _ => {}
+                }
+            }
+            sim.run(Duration::from_millis((mix >> 32) % 4000));
+        }
+        for side in 0..2 {
+            sim.command(side, Command::Shutdown);
+            sim.run(Duration::from_millis(mix(seed, 99) % 3000));
+        }
+        sim.link.turn(Weather::FAIR);
+        sim.run(Duration::from_secs(900));
+        assert_eq!(sim.ike_sas(), [0, 0], "seed {seed}");
+        for host in &sim.hosts {
+            assert!(host.dataplane.is_empty(), "seed {seed}: orphans in the dataplane");
+            assert_eq!(host.dataplane.strays, 0, "seed {seed}");
+            assert_eq!(host.engine.counters().get("panics"), None, "seed {seed}");
+        }
     }
 }

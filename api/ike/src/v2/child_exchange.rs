@@ -150,7 +150,8 @@ impl Established {
             ours,
             soft_at: after(now, soft),
             hard_at: after(now, config.lifetime.hard),
-            duplicate_check_at: None,
+            // A twin may have been rekeyed before it was noticed.
+            duplicate_check_at: replaces.map(|_| after(now, DUPLICATE_CHECK)),
             replaces,
             replaced_by: None,
             config,

@@ -20,6 +20,8 @@ pub(crate) enum Followup {
     ForgetOlder { survivor: IkeSaId },
     /// An SA that lost a rekey collision: its creator deletes it; gone by itself if the delete never comes.
     Abandon(IkeSaId),
+    /// Pairs ended with an SA that was replaced: the peer is told over the one that serves now.
+    TellDeleted { connection: ConnectionId, pairs: Vec<u32> },
     /// Look whether the connection has all it wants.
     Ensure(ConnectionId),
     /// An SA came up: attempts that it makes needless stop, duplicates are looked for later.

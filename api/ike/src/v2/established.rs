@@ -461,6 +461,11 @@ impl Established {
     }
 
     fn discard(&mut self, ends: &Ends, core: &mut Core, cause: Option<Cause>) {
+        if self.life == Life::Replaced && !self.children.is_empty() {
+            // No heir took them here; at the peer's one may have.
+            let pairs = self.children.keys().copied().collect();
+            core.followups.push_back(Followup::TellDeleted { connection: ends.connection, pairs });
+        }
         let linger = core.limits.linger;
         self.drop_children(ends, core, &cause.unwrap_or(Cause::Requested), linger);
     }
