@@ -20,6 +20,8 @@ const SECTIONS: &str =
 /// What charon is told.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
+    /// Version of IKE.
+    pub(crate) version: u8,
     /// IKE proposals.
     pub(crate) ike: &'static str,
     /// ESP proposals.
@@ -39,6 +41,7 @@ pub(crate) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            version: 2,
             ike: "aes256gcm16-prfsha256-x25519",
             esp: "aes256gcm16-noesn",
             secret: "correct horse battery staple",
@@ -118,11 +121,11 @@ pubkey constraints kernel-libipsec kernel-netlink socket-default vici updown cou
 
     /// Tells it of the connection `far` with these settings; SAs stay as they are.
     pub(crate) fn load(&self, settings: &Settings) -> Result<()> {
-        let Settings { ike, esp, secret, own_id, far_id, connection, children } = settings;
+        let Settings { version, ike, esp, secret, own_id, far_id, connection, children } = settings;
         let children = children.replace("@ESP@", esp);
         let text = format!(
             "connections {{ far {{
-               version = 2
+               version = {version}
                local_addrs = 192.0.2.2
                remote_addrs = 192.0.2.1
                proposals = {ike}

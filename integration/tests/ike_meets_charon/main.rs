@@ -7,6 +7,7 @@ mod cable;
 mod charon;
 mod datagram;
 mod establishment;
+mod ikev1;
 mod liveness;
 mod malformed;
 mod ours;

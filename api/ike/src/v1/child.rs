@@ -13,9 +13,9 @@ use crate::wire::isakmp::Delete;
 use crate::{Cause, ChildConfig, ChildId, Event};
 
 /// When the pairs of a child are looked at after a new one came.
-const REVIEW: Duration = Duration::from_secs(5);
+const REVIEW: Duration = Duration::from_secs(3);
 /// How long a pair that lost is kept after the review.
-const RETIREMENT: Duration = Duration::from_secs(20);
+const RETIREMENT: Duration = Duration::from_secs(5);
 
 /// A pair, without its keys: those went to the dataplane.
 pub(crate) struct ChildSa {
