@@ -302,3 +302,38 @@ fn bodies_come_back_as_they_were_written() {
         "transform_sets": ["t"], "isakmp_policies": [], "pfs_group": 19, "lifetime_secs": 120,
         "lifetime_packets": 1000, "lifetime_kilobytes": 2560, "replay_window": 64}]}));
 }
+
+/// The longest prefix wins; the key for everyone comes last, and is a long one.
+#[test]
+fn a_pre_shared_key_is_found_by_the_address_of_the_peer() {
+    let mut desired = Desired::default();
+    let keys = [
+        ("everyone", "0.0.0.0/0"),
+        ("region", "198.51.0.0/16"),
+        ("site", "198.51.100.0/24"),
+        ("peer", "198.51.100.9"),
+    ];
+    for (name, peer) in keys {
+        let key = json!({"peer": peer, "key": format!("the key of the {name}, long enough")});
+        desired.pre_shared_keys.insert(name.parse().unwrap(), parse(&key).unwrap());
+    }
+    let local = crate::Identity::Address([192, 0, 2, 1].into());
+    for (address, name) in [
+        ("198.51.100.9", "peer"),
+        ("198.51.100.8", "site"),
+        ("198.51.7.1", "region"),
+        ("10.0.0.1", "everyone"),
+    ] {
+        let address: std::net::IpAddr = address.parse().unwrap();
+        let identity = crate::Identity::Address(address);
+        let (found, _) = desired.pre_shared_key_for(address, &identity, &local).unwrap();
+        assert_eq!(found.to_string(), name);
+    }
+    assert_eq!(violations(&desired, Kind::PreSharedKey), []);
+    let warned = warnings(&desired, Kind::PreSharedKey, "everyone");
+    assert_eq!(warned.iter().map(|warning| warning.pointer.as_str()).collect::<Vec<_>>(), ["/peer"]);
+    let short = parse(&json!({"peer": "::/0", "key": "nineteen bytes long"})).unwrap();
+    desired.pre_shared_keys.insert("short".parse().unwrap(), short);
+    let [violation] = violations(&desired, Kind::PreSharedKey).try_into().unwrap();
+    assert_eq!((violation.name.as_str(), violation.error.pointer.as_str()), ("short", "/key"));
+}

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::read::FieldError;
-use crate::{Desired, Identity, IfName, Kind, Name, Tunnel, TunnelProtection};
+use crate::{Desired, Identity, IfName, Kind, Name, Peer, PreSharedKey, Secret, Tunnel, TunnelProtection};
 
 /// Warnings about one resource as it stands in `desired`.
 #[must_use]
@@ -19,16 +19,25 @@ pub fn warnings(desired: &Desired, kind: Kind, name: &str) -> Vec<FieldError> {
             .parse::<Name>()
             .ok()
             .and_then(|name| desired.pre_shared_keys.get(&name))
-            .and_then(|key| key.key.as_ref())
-            .filter(|key| key.is_short())
-            .map(|_| {
-                let detail = "is shorter than 20 bytes: such a key can be guessed by anyone who can make us talk to \
-                              them (RFC 7296 section 2.15)";
-                vec![warning("/key", detail)]
-            })
+            .map(of_key)
             .unwrap_or_default(),
         _ => Vec::new(),
     }
+}
+
+fn of_key(key: &PreSharedKey) -> Vec<FieldError> {
+    let mut found = Vec::new();
+    if key.key.as_ref().is_some_and(Secret::is_short) {
+        let detail = "is shorter than 20 bytes: such a key can be guessed by anyone who can make us talk to \
+                      them (RFC 7296 section 2.15)";
+        found.push(warning("/key", detail));
+    }
+    if matches!(&key.peer, Peer::Prefix(prefix) if prefix.prefix_len() == 0) {
+        let detail =
+            "every peer without a key of its own shares this one: who has it can pose as any of them";
+        found.push(warning("/peer", detail));
+    }
+    found
 }
 
 fn of_tunnel(desired: &Desired, tunnel: &Tunnel) -> Vec<FieldError> {
