@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use ike::sim::setup;
 use ike::{
     Authentication, Cause, Command, Connection, Dpd, EspEncryption, EspIntegrity, EspProposal, Group, Hash,
     IkeEncryption, IkeProposal, Ikev1, PreSharedKey, Version,
@@ -27,6 +28,7 @@ fn offering(
         integrity: vec![hash],
         prf: vec![hash],
         groups: vec![group],
+        ..setup::modern()
     }];
     for child in &mut connection.children {
         child.proposals = vec![EspProposal {
