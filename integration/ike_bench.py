@@ -1,0 +1,241 @@
+"""IKEv2 handshakes per CPU-second: our engine and strongSwan's charon answer the same initiators, in turns.
+
+Run by integration/bench in a network namespace of its own (unshare --net --mount): ike_bench.py IKE_LOAD [--quick].
+Prints a JSON list of [metric, value, unit, reference]. A handshake is IKE_SA_INIT and IKE_AUTH with a pre-shared key
+and a first child, AES-256-GCM; its cost is the user and system time of the responder's process, sockets included.
+"""
+
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from os import sysconf
+
+OURS, CHARON, HOP = "10.128.0.1", "10.128.0.2", "10.128.1.1"
+SECRET = "a key that all the peers of a measurement share"
+TICKS_PER_SEC = sysconf("SC_CLK_TCK")
+CROWD = 10_000
+FLOOD_PER_SECOND = 20_000
+
+
+def fail(text):
+    sys.exit(f"ike_bench: {text}")
+
+
+def ip(command):
+    subprocess.run(["ip", *command.split()], check=True)
+
+
+def inside(name):
+    """The start of a command that runs in a namespace; `ip` becomes the program, so that the process id stays."""
+    return ["ip", "netns", "exec", name]
+
+
+def lay_cables():
+    """A namespace for each responder, both a hop away from the initiators' many addresses, which are here."""
+    # Names of namespaces, and charon's pid file, are there; nobody else sees these.
+    subprocess.run(["mount", "-t", "tmpfs", "run", "/run"], check=True)
+    ip("link set lo up")
+    ip("route add local 10.64.0.0/10 dev lo")
+    for name, address in (("ours", OURS), ("charon", CHARON)):
+        ip(f"netns add {name}")
+        ip(f"link add {name} type veth peer name black netns {name}")
+        ip(f"link set {name} up")
+        ip(f"addr add {HOP}/32 dev {name}")
+        ip(f"route add {address}/32 dev {name}")
+        ip(f"-n {name} link set lo up")
+        ip(f"-n {name} link set black up")
+        ip(f"-n {name} addr add {address}/32 dev black")
+        # By one next hop: a neighbour each would be more than the kernel's table holds.
+        ip(f"-n {name} route add {HOP}/32 dev black")
+        ip(f"-n {name} route add 10.64.0.0/10 via {HOP}")
+        # What the children protect: charon wants to find it here.
+        ip(f"-n {name} addr add 192.168.77.1/32 dev lo")
+        ip(f"-n {name} route add 172.16.0.0/12 via {HOP}")
+
+
+def cpu_secs(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_SEC
+
+
+def rss_kib(pid):
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
+
+
+class Ours:
+    """Our engine on two sockets."""
+
+    address = OURS
+
+    def __init__(self, load, group, peers, cookies=False):
+        command = [*inside("ours"), load, "respond", "--local", OURS, "--peers", str(peers), "--suite", group]
+        command += ["--cookies", "true" if cookies else "false"]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.pid = self.process.pid
+        if self.process.stdout.readline() != "ready\n":
+            fail("our responder did not start")
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
+class Charon:
+    """strongSwan 5.9.8 with ESP in user space (the kernel of a test machine has none), without its log."""
+
+    address = CHARON
+
+    def __init__(self, group, directory):
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        vici = f"unix://{directory}/vici"
+        (directory / "strongswan.conf").write_text(f"""
+charon {{
+    load = random nonce aes sha1 sha2 hmac kdf gcm curve25519 openssl kernel-libipsec kernel-netlink socket-default vici
+    install_routes = no
+    cookie_threshold = 0
+    block_threshold = 0
+    init_limit_half_open = 0
+    filelog {{ main {{ path = {directory}/log
+        default = -1 }} }}
+    syslog {{ daemon {{ default = -1 }} }}
+    plugins {{ vici {{ socket = {vici} }} }}
+}}
+swanctl {{ load = random openssl }}
+""")
+        ike = {"x25519": "aes256gcm16-prfsha256-x25519", "modp2048": "aes256gcm16-prfsha256-modp2048"}[group]
+        (directory / "swanctl.conf").write_text(f"""
+connections {{ load {{
+    version = 2
+    local_addrs = {CHARON}
+    remote_addrs = %any
+    proposals = {ike}
+    unique = never
+    encap = yes
+    mobike = no
+    local {{ auth = psk
+        id = {CHARON} }}
+    remote {{ auth = psk
+        id = %any }}
+    children {{ child {{
+        mode = tunnel
+        esp_proposals = aes256gcm16-noesn
+        local_ts = 192.168.77.1/32
+        remote_ts = 172.16.0.0/12
+    }} }}
+}} }}
+secrets {{ ike-all {{ secret = "{SECRET}" }} }}
+""")
+        environment = {"STRONGSWAN_CONF": str(directory / "strongswan.conf"), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+        with (directory / "out").open("w") as out:
+            self.process = subprocess.Popen([*inside("charon"), "/usr/lib/ipsec/charon"], env=environment, stdout=out, stderr=out)
+        self.pid = self.process.pid
+        command = ["swanctl", "--load-all", "--noprompt", "--uri", vici, "--file", str(directory / "swanctl.conf")]
+        for _ in range(100):
+            loaded = subprocess.run(command, env=environment, capture_output=True, text=True)
+            if loaded.returncode == 0:
+                return
+            time.sleep(0.1)
+        fail(f"charon did not come up:\n{loaded.stdout}{loaded.stderr}{(directory / 'out').read_text()}")
+
+    def stop(self):
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def initiate(load, responder, group, first, count, at_once=16):
+    command = [load, "initiate", "--remote", responder.address, "--suite", group]
+    command += ["--first", str(first), "--peers", str(count), "--at-once", str(at_once)]
+    result = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if result.returncode != 0:
+        fail(f"no handshakes with {responder.address}")
+    return json.loads(result.stdout)
+
+
+def rates(load, group, count, rounds, directory):
+    """Handshakes per CPU-second of both, in turns: (ours, charon's)."""
+    responders = Ours(load, group, count * (rounds + 1)), Charon(group, directory / group)
+    found = [], []
+    try:
+        # The first round warms up and does not count.
+        for number in range(rounds + 1):
+            for responder, list_ in zip(responders, found):
+                before = cpu_secs(responder.pid)
+                initiate(load, responder, group, number * count, count)
+                list_.append(count / max(cpu_secs(responder.pid) - before, 1 / TICKS_PER_SEC))
+    finally:
+        for responder in responders:
+            responder.stop()
+    return [statistics.median(list_[1:]) for list_ in found]
+
+
+def crowd(load, peers):
+    """KiB of the responder's memory for each peer that has an IKE SA with one child."""
+    empty = Ours(load, "x25519", 0)
+    base = rss_kib(empty.pid)
+    empty.stop()
+    full = Ours(load, "x25519", peers)
+    try:
+        configured = rss_kib(full.pid)
+        initiate(load, full, "x25519", 0, peers, at_once=64)
+        established = rss_kib(full.pid)
+    finally:
+        full.stop()
+    return (established - configured) / peers, (established - base) / peers
+
+
+def flood(load):
+    """Seconds that a good peer waits in a flood of first messages, KiB that the responder grows, and the flood's rate."""
+    responder = Ours(load, "x25519", 100, cookies=True)
+    try:
+        initiate(load, responder, "x25519", 0, 10)
+        before = rss_kib(responder.pid)
+        command = [load, "flood", "--remote", OURS, "--per-second", str(FLOOD_PER_SECOND), "--seconds", "6"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        time.sleep(2)
+        good = initiate(load, responder, "x25519", 10, 20, at_once=1)
+        report = json.loads(process.communicate(timeout=30)[0])
+        grown = rss_kib(responder.pid) - before
+    finally:
+        responder.stop()
+    return good["slowest_seconds"], grown, report["per_second"]
+
+
+def main():
+    load, quick = sys.argv[1], "--quick" in sys.argv
+    lay_cables()
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="culvert-ike-", dir="/dev/shm") as directory:
+        for group, count in (("x25519", 400 if quick else 2000), ("modp2048", 100 if quick else 400)):
+            ours, charon = rates(load, group, count, 2 if quick else 5, pathlib.Path(directory))
+            reference = f"strongSwan 5.9.8 charon: {charon:.4g}, same initiators, same run"
+            rows += [
+                (f"ikev2_handshakes_per_cpu_s_{group}", ours, "1/s", reference),
+                (f"ikev2_handshakes_of_charon_{group}", ours / charon, "ratio", "bar 2"),
+            ]
+        peers = 2000 if quick else CROWD
+        each, with_configuration = crowd(load, peers)
+        rows += [
+            (f"ike_sa_kib_{peers}", each, "KiB", "IKE SA with one child, growth of RSS; bar 12"),
+            (f"ike_peer_kib_{peers}", with_configuration, "KiB", "the same with the connection's configuration"),
+        ]
+        slowest, grown, per_second = flood(load)
+        reference = f"{per_second:.0f} IKE_SA_INIT/s from 2,000 spoofed sources"
+        rows += [
+            ("ike_flood_good_peer_s", slowest, "s", f"slowest of 20 in {reference}; bar 5"),
+            ("ike_flood_growth_kib", grown, "KiB", f"growth of RSS in {reference}"),
+        ]
+    print(json.dumps(rows))
+
+
+if __name__ == "__main__":
+    main()
