@@ -148,14 +148,12 @@ impl Established {
                 let new_ends = ends.successor(request.id, true, spis);
                 let mut born = self.successor_sa(core, now, new_ends, keys, lowest_nonce);
                 match theirs {
+                    // The end of the old one was ordered while the peer was asked: the new one, to which the peer has
+                    // moved the children, must not outlive it.
+                    _ if matches!(self.life, Life::Deleting(_)) => delete_unused(core, now, &mut born),
                     Some((successor, Verdict::KeepTheirs)) => {
-                        // Ours is redundant: made only to be deleted.
                         core.count("ike_rekey_collisions_lost");
-                        if let Some((ends, redundant)) = born.established_mut() {
-                            redundant.abandon(now);
-                            redundant.enqueue(now, Job::DeleteIke);
-                            redundant.pump(ends, core, now);
-                        }
+                        delete_unused(core, now, &mut born);
                         self.replaced(core, now, ends, successor);
                     }
                     other => {
@@ -238,5 +236,14 @@ impl Established {
         self.life = Life::Replaced;
         self.expires_at = self.expires_at.min(after(now, REPLACED_PATIENCE));
         core.followups.push_back(Followup::MoveChildren { from: ends.id, to: by });
+    }
+}
+
+/// Ends an SA that was made, since the peer has it, but must not serve.
+fn delete_unused(core: &mut Core, now: Instant, born: &mut IkeSa) {
+    if let Some((ends, unused)) = born.established_mut() {
+        unused.abandon(now);
+        unused.enqueue(now, Job::DeleteIke);
+        unused.pump(ends, core, now);
     }
 }
