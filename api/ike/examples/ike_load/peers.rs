@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use ike::{
     Authentication, ChildConfig, ChildId, ChildLifetime, Connection, ConnectionId, EspEncryption,
     EspProposal, Group, Hash, Identity, IkeEncryption, IkeProposal, Limits, Mode, PreSharedKey,
-    TrafficSelector,
+    TrafficSelector, Version,
 };
 use zeroize::Zeroizing;
 
@@ -82,6 +82,7 @@ pub(crate) fn connection(number: u32, responder: Ipv4Addr, group: Group, as_peer
         remote_selectors: vec![selector(to)],
         proposals: vec![EspProposal {
             encryption: vec![EspEncryption::Aes256Gcm16],
+            integrity: vec![],
             groups: vec![],
             esn: vec![false],
         }],
@@ -97,6 +98,7 @@ pub(crate) fn connection(number: u32, responder: Ipv4Addr, group: Group, as_peer
     };
     Connection {
         id: ConnectionId(u64::from(number)),
+        version: Version::V2,
         local: IpAddr::V4(local),
         remote: IpAddr::V4(remote),
         local_identity: Identity::Address(IpAddr::V4(local)),
@@ -107,9 +109,12 @@ pub(crate) fn connection(number: u32, responder: Ipv4Addr, group: Group, as_peer
             integrity: vec![Hash::Sha2_256],
             prf: vec![Hash::Sha2_256],
             groups: vec![group],
+            additional_key_exchanges: vec![],
+            additional_required: false,
         }],
         lifetime: Duration::from_secs(86_400),
         dpd: None,
+        ppk: None,
         children: vec![child],
     }
 }

@@ -2,6 +2,7 @@
 
 mod agreement;
 mod cbc;
+mod comb;
 mod encapsulation;
 mod esp;
 #[cfg(test)]

@@ -1,9 +1,12 @@
 //! MODP groups 2 (RFC 2409 section 6.2), 5 and 14 to 16 (RFC 3526), constant time in the exponent.
 
+use std::sync::LazyLock;
+
 use crypto_bigint::modular::{FixedMontyForm, FixedMontyParams};
 use crypto_bigint::{Odd, U512, U1024, U1536, U2048, U3072, U4096, Uint};
 use zeroize::Zeroizing;
 
+use super::comb::Comb;
 use super::{CryptoError, Random, Secret};
 use crate::Group;
 
@@ -69,6 +72,18 @@ const PARAMS_4096: FixedMontyParams<{ U4096::LIMBS }> =
         "93b4ea988d8fddc186ffb7dc90a6c08f4df435c934063199ffffffffffffffff",
     )));
 
+// Made when first needed: a group that nobody uses costs nothing.
+static COMB_1024: LazyLock<Comb<{ U1024::LIMBS }>> =
+    LazyLock::new(|| Comb::new(&PARAMS_1024, exponent_bits(Group::Modp1024)));
+static COMB_1536: LazyLock<Comb<{ U1536::LIMBS }>> =
+    LazyLock::new(|| Comb::new(&PARAMS_1536, exponent_bits(Group::Modp1536)));
+static COMB_2048: LazyLock<Comb<{ U2048::LIMBS }>> =
+    LazyLock::new(|| Comb::new(&PARAMS_2048, exponent_bits(Group::Modp2048)));
+static COMB_3072: LazyLock<Comb<{ U3072::LIMBS }>> =
+    LazyLock::new(|| Comb::new(&PARAMS_3072, exponent_bits(Group::Modp3072)));
+static COMB_4096: LazyLock<Comb<{ U4096::LIMBS }>> =
+    LazyLock::new(|| Comb::new(&PARAMS_4096, exponent_bits(Group::Modp4096)));
+
 /// Longest exponent.
 const EXPONENT_LEN_BYTES: usize = 64;
 
@@ -102,10 +117,16 @@ impl Exponent {
 
     /// `None` only for a group of another kind.
     pub(crate) fn public(&self) -> Option<Vec<u8>> {
-        let len = self.group.public_len_bytes();
-        let mut two = vec![0; len];
-        *two.last_mut()? = 2;
-        self.agree(&two).ok().map(|public| public.to_vec())
+        let exponent = &*self.value;
+        let public = match self.group {
+            Group::Modp1024 => to_bytes(&COMB_1024.power(&PARAMS_1024, exponent)),
+            Group::Modp1536 => to_bytes(&COMB_1536.power(&PARAMS_1536, exponent)),
+            Group::Modp2048 => to_bytes(&COMB_2048.power(&PARAMS_2048, exponent)),
+            Group::Modp3072 => to_bytes(&COMB_3072.power(&PARAMS_3072, exponent)),
+            Group::Modp4096 => to_bytes(&COMB_4096.power(&PARAMS_4096, exponent)),
+            Group::EcpP256 | Group::EcpP384 | Group::EcpP521 | Group::Curve25519 => return None,
+        };
+        Some(public.to_vec())
     }
 
     /// The shared secret, as long as the prime (RFC 7296 section 3.4; RFC 2409 section 5).
@@ -139,10 +160,15 @@ impl Exponent {
         }
         let power =
             FixedMontyForm::new(&base, params).pow_bounded_exp(&*self.value, exponent_bits(self.group));
-        let value = Zeroizing::new(power.retrieve());
-        let words = value.as_words().iter().rev();
-        Ok(Zeroizing::new(words.flat_map(|word| word.to_be_bytes()).collect()))
+        Ok(to_bytes(&power))
     }
+}
+
+/// As long as the prime.
+fn to_bytes<const LIMBS: usize>(power: &FixedMontyForm<LIMBS>) -> Secret {
+    let value = Zeroizing::new(power.retrieve());
+    let words = value.as_words().iter().rev();
+    Zeroizing::new(words.flat_map(|word| word.to_be_bytes()).collect())
 }
 
 #[cfg(test)]
@@ -150,4 +176,32 @@ pub(crate) fn exponent_for_test(group: Group, bytes: &[u8]) -> Exponent {
     let mut padded = [0; EXPONENT_LEN_BYTES];
     padded[EXPONENT_LEN_BYTES - bytes.len()..].copy_from_slice(bytes);
     Exponent::from_bytes(group, &padded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// By the comb and by plain exponentiation of 2, for exponents of every shape.
+    #[test]
+    fn a_public_value_is_two_to_the_exponent() {
+        let groups = [Group::Modp1024, Group::Modp1536, Group::Modp2048, Group::Modp3072, Group::Modp4096];
+        let mut random = Random::new([7; 32]);
+        for group in groups {
+            let len = exponent_bits(group) as usize / 8;
+            let mut two = vec![0; group.public_len_bytes()];
+            *two.last_mut().unwrap() = 2;
+            let mut exponents: Vec<Vec<u8>> = (0..4).map(|_| random.secret(len).to_vec()).collect();
+            exponents.extend([
+                vec![0; len],
+                vec![0xff; len],
+                [vec![0x80], vec![0; len - 1]].concat(),
+                vec![1],
+            ]);
+            for bytes in exponents {
+                let exponent = exponent_for_test(group, &bytes);
+                assert_eq!(exponent.public().unwrap(), exponent.agree(&two).unwrap().to_vec(), "{group:?}");
+            }
+        }
+    }
 }
