@@ -1,6 +1,6 @@
 """What a whole gateway costs when no packet flows: both processes, configured over the API.
 
-Run by integration/bench in a network namespace of its own (unshare --net --mount): footprint.py BINARIES.
+Run by integration/bench in namespaces of its own: footprint.py BINARIES.
 Prints a JSON list of [metric, value, unit, reference].
 """
 

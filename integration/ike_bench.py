@@ -1,6 +1,6 @@
 """IKEv2 handshakes per CPU-second: our engine and strongSwan's charon answer the same initiators, in turns.
 
-Run by integration/bench in a network namespace of its own (unshare --net --mount): ike_bench.py IKE_LOAD [--quick].
+Run by integration/bench in namespaces of its own: ike_bench.py IKE_LOAD [--quick].
 Prints a JSON list of [metric, value, unit, reference]. A handshake is IKE_SA_INIT and IKE_AUTH with a pre-shared key
 and a first child, AES-256-GCM; its cost is the user and system time of the responder's process, sockets included.
 """
