@@ -28,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) esp: &'static str,
     /// Pre-shared key.
     pub(crate) secret: &'static str,
+    /// More secrets.
+    pub(crate) secrets: &'static str,
     /// Its identity.
     pub(crate) own_id: &'static str,
     /// The identity that it expects.
@@ -45,6 +47,7 @@ impl Default for Settings {
             ike: "aes256gcm16-prfsha256-x25519",
             esp: "aes256gcm16-noesn",
             secret: "correct horse battery staple",
+            secrets: "",
             own_id: "192.0.2.2",
             far_id: "192.0.2.1",
             connection: "",
@@ -121,7 +124,7 @@ pubkey constraints kernel-libipsec kernel-netlink socket-default vici updown cou
 
     /// Tells it of the connection `far` with these settings; SAs stay as they are.
     pub(crate) fn load(&self, settings: &Settings) -> Result<()> {
-        let Settings { version, ike, esp, secret, own_id, far_id, connection, children } = settings;
+        let Settings { version, ike, esp, secret, secrets, own_id, far_id, connection, children } = settings;
         let children = children.replace("@ESP@", esp);
         let text = format!(
             "connections {{ far {{
@@ -140,7 +143,9 @@ pubkey constraints kernel-libipsec kernel-netlink socket-default vici updown cou
                  {children}
                }}
              }} }}
-             secrets {{ ike-far {{ secret = \"{secret}\" }} }}\n"
+             secrets {{ ike-far {{ secret = \"{secret}\" }}
+               {secrets}
+             }}\n"
         );
         fs::write(self.dir.join("swanctl/swanctl.conf"), text)?;
         let said = self.swanctl("--load-all --noprompt")?;

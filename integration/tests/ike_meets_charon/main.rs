@@ -11,6 +11,7 @@ mod ikev1;
 mod liveness;
 mod malformed;
 mod ours;
+mod post_quantum;
 mod refusals;
 mod rekeys;
 mod relay;
