@@ -35,6 +35,7 @@ mod leave;
 mod next_hop;
 mod open;
 mod outcome;
+mod peer_move;
 mod pipeline;
 mod plan;
 mod port;

@@ -12,6 +12,7 @@ use packet::{Classifier, FiveTuple, Frame, RouteLookup, Twin};
 use shm::{Counter, Drop, EventKind};
 
 use crate::outcome::Outcome;
+use crate::peer_move;
 use crate::pipeline::Pipeline;
 use crate::sa::{Limit, Owner, Sa};
 use crate::tunnel::{Protection, lookup_key};
@@ -197,6 +198,7 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
         if self.now_unix_ms.wrapping_sub(sa.traffic_told_ms) >= 1000 {
             tell_traffic(sa, self.now_unix_ms, outcome);
         }
+        peer_move::watch(sa, packet.frame.bytes(), packet.sequence, self.now_unix_ms, outcome);
         let tunnel_mode = sa.tunnel_mode;
         let opened = Opened {
             sa: packet.sa,
@@ -274,7 +276,10 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
         let slot = match served.owner {
             Owner::Tunnel(slot) => {
                 let Some(tunnel) = self.tables.tunnel(slot) else { return self.refuse_selector(sa) };
-                if (tunnel.local, tunnel.remote) != (destination, source) {
+                // Behind a NAT the outer source is the NAT's, and not what the peer was configured by: the key tells who
+                // sent it (RFC 7296 section 2.23.1).
+                let natted = served.udp && !served.tunnel_mode;
+                if tunnel.local != destination || (tunnel.remote != source && !natted) {
                     return self.refuse_selector(sa);
                 }
                 if tunnel.key != gre.key {

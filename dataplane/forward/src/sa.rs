@@ -44,9 +44,11 @@ pub struct Sa {
     pub(crate) owner: Owner,
     pub(crate) remote: [u8; 4],
     local_port: u16,
-    remote_port: u16,
+    pub(crate) remote_port: u16,
     /// When [`EventKind::Traffic`] was last raised, in milliseconds since the Unix epoch.
     pub(crate) traffic_told_ms: u64,
+    /// When [`EventKind::PeerMoved`] was last raised, in milliseconds since the Unix epoch.
+    pub(crate) move_told_ms: u64,
     pub(crate) generation: u64,
     /// What it may carry, `source` being local.
     pub(crate) selector: RuleMatch,
@@ -105,6 +107,7 @@ impl Sa {
             hard_bytes: limit(record.hard_bytes),
             generation: record.generation,
             traffic_told_ms: 0,
+            move_told_ms: 0,
             key: SaKey::default(),
             local_port: record.local_port,
             remote_port: record.remote_port,

@@ -156,7 +156,11 @@ impl<R: RouteLookup, C> Tables<R, C> {
     fn set_sa(&mut self, slot: u32, sa: Option<Box<Sa>>) -> Retired<C> {
         let mut spi = None;
         if let Some(new) = &sa {
-            new.take_up();
+            // An SA that only goes on elsewhere keeps its numbers: no other worker had it meanwhile.
+            let known = self.sa(slot).is_some_and(|old| old.generation == new.generation);
+            if !known {
+                new.take_up();
+            }
             if !new.outbound {
                 self.spis.insert(new.spi, slot);
                 spi = Some(new.spi);

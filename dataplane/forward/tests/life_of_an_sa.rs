@@ -121,6 +121,8 @@ fn a_new_process_jumps_ahead_outbound_and_goes_on_inbound() {
         send(&mut alpha, 5).sent.into_iter().map(|(_, frame)| over_the_cable(frame)).collect();
     assert_eq!(beta.wire(BLACK, &cable).sent.len(), 5);
     // The same records again, as after a restart: the state is that of the region.
+    alpha.apply(Update::Sa(0, None));
+    beta.apply(Update::Sa(1, None));
     alpha.sa(0, |sa| _ = outbound(sa));
     beta.sa(1, |sa| _ = inbound(sa));
     assert!(beta.wire(BLACK, &cable).nothing());

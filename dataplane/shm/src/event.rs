@@ -21,11 +21,15 @@ pub enum EventKind {
     AcquirePolicy = 6,
     /// The state of a port changed: read its [`crate::PortStatus`]. `slot`: the port.
     PortChanged = 7,
+    /// An authentic packet in UDP, newer than all before it, came from another place than the inbound SA's peer, told at
+    /// most once a second. `slot`, `a`, `b` as in [`EventKind::SoftLimit`]; `c`: the IPv4 address that it came from, as a
+    /// number; `d`: the UDP port.
+    PeerMoved = 8,
 }
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [EventKind; 7] = [
+    pub const ALL: [EventKind; 8] = [
         EventKind::SoftLimit,
         EventKind::HardLimit,
         EventKind::FirstPacket,
@@ -33,6 +37,7 @@ impl EventKind {
         EventKind::AcquireTunnel,
         EventKind::AcquirePolicy,
         EventKind::PortChanged,
+        EventKind::PeerMoved,
     ];
 
     /// The kind of a number; `None` for one that this version does not know.

@@ -1,6 +1,7 @@
 //! The dataplane as seen from here: whether it lives, what it says on the socket, and what its SAs did.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -200,6 +201,7 @@ impl Gateway {
                     EventKind::SoftLimit | EventKind::HardLimit | EventKind::FirstPacket | EventKind::Traffic,
                 ) => slots.push(event.slot),
                 Some(EventKind::AcquireTunnel | EventKind::AcquirePolicy) => self.acquire(&event),
+                Some(EventKind::PeerMoved) => self.peer_moved(&event),
                 Some(EventKind::PortChanged) => {
                     self.apply_devices();
                     self.set_carriers();
@@ -229,6 +231,20 @@ impl Gateway {
             self.driver.dataplane(now, event);
             self.negotiate();
         }
+    }
+
+    /// An authentic packet came from where the peer was not before. An event of an SA that another one followed in its slot
+    /// means nothing any more.
+    fn peer_moved(&mut self, event: &EventRecord) {
+        let runtime = self.region.sa_runtime(event.slot);
+        let is_current = runtime.is_some_and(|runtime| runtime.generation.load(Relaxed) == event.a);
+        let pair = self.executor.sas().pair_in_slot(event.slot).filter(|_| is_current);
+        let place = u32::try_from(event.c).ok().zip(u16::try_from(event.d).ok());
+        let (Some(spi_in), Some((address, port))) = (pair, place) else { return };
+        let remote = SocketAddr::from((Ipv4Addr::from_bits(address), port));
+        tracing::info!(spi_in = format!("{spi_in:#010x}"), %remote, "the peer's NAT shows it elsewhere");
+        self.driver.dataplane(Instant::now(), DataplaneEvent::PeerMoved { spi_in, remote });
+        self.negotiate();
     }
 
     /// A packet met a tunnel or a flow that has no SA.
