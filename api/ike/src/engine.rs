@@ -114,10 +114,12 @@ impl Engine {
         self.settle(now);
     }
 
-    /// Tells the time of day, by which certificates are judged; none is good before. To be told again whenever the
-    /// clock may have been set.
+    /// Tells the time of day, by which certificates are judged; none is good before. To be told again now and then: the
+    /// clock may have been set, and SAs whose peer's certificate has expired end here.
     pub fn set_wall_clock(&mut self, now: Instant, unix_secs: u64) {
         self.core.wall_clock = Some((now, unix_secs));
+        self.end_expired(now, unix_secs);
+        self.settle(now);
     }
 
     /// Removes a connection: its SAs are deleted and the peer is told.

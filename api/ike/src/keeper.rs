@@ -9,7 +9,9 @@ use crate::v2::core::Followup;
 use crate::v2::established::{Job, Life};
 use crate::v2::init;
 use crate::v2::sa::{Closed, IkeSa, Stage};
-use crate::{Cause, ChildConfig, ChildId, Command, Connection, ConnectionId, Event, IkeSaId, Version};
+use crate::{
+    Cause, ChildConfig, ChildId, Command, Connection, ConnectionId, Event, IkeSaId, RemoteProof, Version,
+};
 
 /// The initiator of the IKE SA asks for the further children; its responder helps only after this long, or both
 /// would make each.
@@ -119,12 +121,34 @@ impl Engine {
     /// Applies what changed in a connection to its SAs.
     pub(crate) fn reconfigure(&mut self, now: Instant, old: &Connection, new: &Arc<Connection>) {
         let same = is_same_peer(old, new);
+        let unix_secs = self.core.unix_secs(now);
         for id in self.of_connection(new.id) {
-            if same {
+            let refused = self.sas.get(&id).and_then(|sa| judge_again(sa, old, new, unix_secs).err());
+            if let (true, Some(detail)) = (same, refused) {
+                self.end(now, id, Cause::AuthenticationFailed { side: "we refused the peer", detail });
+            } else if same {
                 self.follow(now, id, new);
             } else {
                 self.end(now, id, Cause::Requested);
             }
+        }
+    }
+
+    /// Ends the SAs whose peer's certificate has expired.
+    pub(crate) fn end_expired(&mut self, now: Instant, unix_secs: u64) {
+        let expired: Vec<IkeSaId> = self
+            .sas
+            .iter()
+            .filter(|(_, sa)| sa.established().is_some_and(|established| established.is_active()))
+            .filter(|(_, sa)| {
+                let certificates = sa.ends.peer_certificates.as_ref();
+                certificates.is_some_and(|certificates| certificates.expires_unix_secs < unix_secs)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in expired {
+            let detail = "the peer's certificate has expired".to_owned();
+            self.end(now, id, Cause::AuthenticationFailed { side: "we refused the peer", detail });
         }
     }
 
@@ -399,9 +423,22 @@ pub(crate) fn is_same_peer(old: &Connection, new: &Connection) -> bool {
         && old.remote == new.remote
         && old.local_identity == new.local_identity
         && old.remote_identity == new.remote_identity
-        && old.authentication.is_same(&new.authentication)
+        && old.authentication.lasts_as(&new.authentication)
         && crate::Ppk::is_same(old.ppk.as_ref(), new.ppk.as_ref())
         && old.proposals == new.proposals
+}
+
+/// Whether a peer that proved itself by a certificate still does: another anchor or a new revocation list may say no.
+fn judge_again(sa: &IkeSa, old: &Connection, new: &Connection, unix_secs: Option<u64>) -> Result<(), String> {
+    let (RemoteProof::Certificate(before), RemoteProof::Certificate(trust)) =
+        (&old.authentication.remote, &new.authentication.remote)
+    else {
+        return Ok(());
+    };
+    match &sa.ends.peer_certificates {
+        Some(certificates) if !before.is_same(trust) => certificates.judge_again(trust, unix_secs),
+        _ => Ok(()),
+    }
 }
 
 /// What a running pair was agreed on is still what is wanted.

@@ -364,23 +364,65 @@ fn a_certificate_and_key_that_do_not_belong_together_are_not_taken() {
     assert!(Trust::new(leaf).map(|_| ()).unwrap_err().to_string().contains("is not the certificate of a CA"));
 }
 
+/// The connection of side 1 as [`run`] makes it, with another trust.
+fn reconfigure(sim: &mut Simulation, authentication: Authentication) {
+    let now = sim.now;
+    let mut connection = setup::connection(1, 1);
+    connection.children[0].start = false;
+    connection.local_identity = fqdn(NAMES[1]);
+    connection.remote_identity = fqdn(NAMES[0]);
+    connection.authentication = authentication;
+    sim.hosts[1].engine.set_connection(now, connection);
+    sim.drain(1);
+    sim.run(Duration::from_secs(15));
+}
+
+#[test]
+fn renewed_certificates_and_new_lists_leave_good_sas_alone_and_end_revoked_ones() {
+    let ca = Ca::root("Root");
+    let mut of_alpha = params(NAMES[0], &[NAMES[0]]);
+    of_alpha.serial_number = Some(7u64.into());
+    let alpha = ca.leaf(&of_alpha);
+    let beta = || ca.leaf(&params(NAMES[1], &[NAMES[1]]));
+    let mut sim = run([both(&alpha, ca.trust()), both(&beta(), ca.trust())], |_, _| {});
+    assert_up(&sim);
+    let up = |sim: &Simulation| {
+        sim.hosts[1].events.iter().filter(|(_, event)| matches!(event, Event::IkeUp { .. })).count()
+    };
+    let listing =
+        |serial| TrustMaterial { revocation_lists: vec![ca.revocation_list(&[serial], 12)], ..ca.trust() };
+    reconfigure(&mut sim, both(&beta(), listing(8)));
+    assert_up(&sim);
+    assert_eq!(up(&sim), 1, "nothing was made anew");
+    reconfigure(&mut sim, both(&beta(), listing(7)));
+    assert!(sim.hosts[1].dataplane.is_empty());
+    assert!(cause(&sim, 1).contains("CN=alpha.example is revoked"), "{}", cause(&sim, 1));
+}
+
+#[test]
+fn an_sa_ends_with_the_certificate_of_its_peer() {
+    let ca = Ca::root("Root");
+    let mut sim = run(good(&ca), |_, _| {});
+    let now = sim.now;
+    sim.hosts[1].engine.set_wall_clock(now, NOW + 86_400);
+    sim.drain(1);
+    assert_up(&sim);
+    sim.hosts[1].engine.set_wall_clock(now, NOW + 365 * 86_400);
+    sim.drain(1);
+    sim.run(Duration::from_secs(5));
+    assert!(sim.hosts[1].dataplane.is_empty());
+    assert!(cause(&sim, 1).contains("the peer's certificate has expired"), "{}", cause(&sim, 1));
+}
+
 #[test]
 fn a_changed_anchor_ends_what_the_old_one_let_in() {
     let (old, new) = (Ca::root("Old"), Ca::root("New"));
     let mut sim = run(good(&old), |_, _| {});
     assert_up(&sim);
-    let now = sim.now;
     let leaf = old.leaf(&params(NAMES[1], &[NAMES[1]]));
-    let mut connection = setup::connection(1, 1);
-    connection.children[0].start = false;
-    connection.local_identity = fqdn(NAMES[1]);
-    connection.remote_identity = fqdn(NAMES[0]);
-    connection.authentication = both(&leaf, new.trust());
-    sim.hosts[1].engine.set_connection(now, connection);
-    sim.drain(1);
-    sim.run(Duration::from_secs(15));
+    reconfigure(&mut sim, both(&leaf, new.trust()));
     assert!(sim.hosts[1].dataplane.is_empty());
-    assert!(cause(&sim, 1).contains("deleted on request"));
+    assert!(cause(&sim, 1).contains("CN=alpha.example is not issued by a trusted CA"), "{}", cause(&sim, 1));
 }
 
 /// DER of the subject, by way of the engine's own reading.

@@ -65,10 +65,6 @@ impl LocalCertificate {
         &self.facts.subject
     }
 
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
-        self.chain == other.chain && self.padding == other.padding
-    }
-
     /// CERT payloads: the certificate first (RFC 7296 section 3.6).
     pub(crate) fn payloads(&self) -> impl Iterator<Item = Payload> {
         self.chain.iter().map(|certificate| Payload::Certificate {

@@ -33,7 +33,7 @@ pub use trust::{RevocationPolicy, Trust, TrustMaterial};
 
 pub(crate) use name::{describe_name, is_same_name};
 pub(crate) use scheme::PeerHashes;
-pub(crate) use verify::{Claim, verify};
+pub(crate) use verify::{Claim, PeerCertificates, verify};
 
 /// Most certificates taken from a peer.
 pub(crate) const MAX_CERTIFICATES: usize = 10;

@@ -26,17 +26,45 @@ pub(crate) struct Claim<'a> {
     pub(crate) octets: &'a [u8],
 }
 
+/// The certificates that a peer proved itself with, to be judged again when trust or time has changed.
+pub(crate) struct PeerCertificates {
+    certificates: Vec<Vec<u8>>,
+    /// When its own expires; of its issuers one may have been replaced meanwhile.
+    pub(crate) expires_unix_secs: u64,
+}
+
+impl PeerCertificates {
+    /// Whether they lead to what is trusted now.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    pub(crate) fn judge_again(&self, trust: &Trust, unix_secs: Option<u64>) -> Result<(), String> {
+        let unix_secs = unix_secs.ok_or(NO_TIME)?;
+        let facts: Result<Vec<Facts>, _> = self.certificates.iter().map(|der| Facts::new(der)).collect();
+        let facts = facts.map_err(|error| error.to_string())?;
+        let certificates: Vec<CertificateDer<'_>> =
+            self.certificates.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
+        chain::verify(trust, &certificates, &facts, unix_secs)
+    }
+}
+
+const NO_TIME: &str = "the time of day is not known: no certificate can be judged";
+
 /// Verifies the claim. This is the one place of public-key work for a peer's proof: bounded by the limits on
 /// certificates and by webpki's own budget of signatures.
 ///
 /// # Errors
 /// A sentence for the operator; the peer hears only that authentication failed.
-pub(crate) fn verify(trust: &Trust, claim: &Claim<'_>, unix_secs: Option<u64>) -> Result<(), String> {
+pub(crate) fn verify(
+    trust: &Trust,
+    claim: &Claim<'_>,
+    unix_secs: Option<u64>,
+) -> Result<PeerCertificates, String> {
     let bytes: usize = claim.certificates.iter().map(Vec::len).sum();
     if claim.certificates.len() > MAX_CERTIFICATES || bytes > MAX_CERTIFICATES_BYTES {
         return Err(format!("the peer sent {} certificates of {bytes} bytes", claim.certificates.len()));
     }
-    let unix_secs = unix_secs.ok_or("the time of day is not known: no certificate can be judged")?;
+    let unix_secs = unix_secs.ok_or(NO_TIME)?;
     let facts: Result<Vec<Facts>, _> = claim.certificates.iter().map(|der| Facts::new(der)).collect();
     let facts = facts.map_err(|error| format!("a certificate of the peer {error}"))?;
     let certificates: Vec<CertificateDer<'_>> =
@@ -56,7 +84,11 @@ pub(crate) fn verify(trust: &Trust, claim: &Claim<'_>, unix_secs: Option<u64>) -
             holder.describe_names()
         ))
     };
-    chain.and(signature).and(identity)
+    chain.and(signature).and(identity)?;
+    Ok(PeerCertificates {
+        certificates: claim.certificates.to_vec(),
+        expires_unix_secs: holder.not_after_unix_secs,
+    })
 }
 
 fn verify_signature(leaf: &CertificateDer<'_>, claim: &Claim<'_>) -> Result<(), String> {

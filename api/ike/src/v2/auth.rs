@@ -170,10 +170,13 @@ impl AuthSent {
         } else {
             Err(format!("the peer is {}, {expected} is expected", identity.describe()))
         };
-        if let Err(detail) = judged {
-            let cause = Cause::AuthenticationFailed { side: "we refused the peer", detail };
-            let stage = self.give_up(ends, core, now, Some(notify::AUTHENTICATION_FAILED), cause);
-            return (stage, Classified::Ike);
+        match judged {
+            Ok(certificates) => ends.peer_certificates = certificates,
+            Err(detail) => {
+                let cause = Cause::AuthenticationFailed { side: "we refused the peer", detail };
+                let stage = self.give_up(ends, core, now, Some(notify::AUTHENTICATION_FAILED), cause);
+                return (stage, Classified::Ike);
+            }
         }
         if self.plain.is_some() {
             core.count("ppks_used");
@@ -338,17 +341,21 @@ impl AuthAwaited {
             intermediate: &intermediate,
         };
         let judged = proof::judge(config, &picked, &signed, core.unix_secs(now));
-        let judged = judged.and(choice.as_ref().map(|_| ()).map_err(Clone::clone));
+        let judged =
+            judged.and_then(|certificates| choice.as_ref().map(|_| certificates).map_err(Clone::clone));
         ends.connection = config.id;
         let judged = if meant.is_some() {
             judged
         } else {
             Err(format!("no connection expects the identity {} here", identity.describe()))
         };
-        if let Err(detail) = judged {
-            let cause = Cause::AuthenticationFailed { side: "we refused the peer", detail };
-            let error = Notify::new(notify::AUTHENTICATION_FAILED, Vec::new());
-            return self.refuse(ends, core, now, request, keys, error, Some(cause));
+        match judged {
+            Ok(certificates) => ends.peer_certificates = certificates,
+            Err(detail) => {
+                let cause = Cause::AuthenticationFailed { side: "we refused the peer", detail };
+                let error = Notify::new(notify::AUTHENTICATION_FAILED, Vec::new());
+                return self.refuse(ends, core, now, request, keys, error, Some(cause));
+            }
         }
         let config = Arc::clone(config);
         let our_identity = WireIdentity::from(&config.local_identity);

@@ -62,6 +62,7 @@ pub(crate) fn initiate(
         spis: Spis { initiator: core.new_ike_spi(id), responder: 0 },
         path: Path { local: (config.local, port).into(), remote: (config.remote, port).into() },
         nat: nat::Nat::default(),
+        peer_certificates: None,
         fragments: Fragments::default(),
     };
     let nonce = core.random.array::<NONCE_LEN_BYTES>().to_vec();
@@ -441,6 +442,7 @@ pub(crate) fn respond(
         spis,
         path: inbound.path,
         nat: nat::detect(unanswered, inbound.path, &inbound.message.payloads),
+        peer_certificates: None,
         fragments: Fragments::new(picked.notify(notify::IKEV2_FRAGMENTATION_SUPPORTED).is_some()),
     };
     let nonce_r = core.random.array::<NONCE_LEN_BYTES>().to_vec();

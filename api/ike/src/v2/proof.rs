@@ -1,7 +1,9 @@
 //! Proving who we are, and judging the peer's proof, in IKE_AUTH (RFC 7296 section 2.15, RFC 7427).
 
+use std::sync::Arc;
+
 use super::payloads::Picked;
-use crate::cert::{self, Claim, PeerHashes};
+use crate::cert::{self, Claim, PeerCertificates, PeerHashes};
 use crate::crypto::SharedKeyAuth;
 use crate::wire::registry::{AUTH_METHOD_SHARED_KEY, CERTIFICATE_X509_SIGNATURE, notify};
 use crate::wire::{Notify, Payload};
@@ -37,7 +39,8 @@ pub(super) fn make(
     }
 }
 
-/// Judges the peer's proof, which must be of the kind that the connection demands.
+/// Judges the peer's proof, which must be of the kind that the connection demands; gives the certificates that it
+/// rests on.
 ///
 /// # Errors
 /// A sentence for the operator. The peer is told the same whatever it is.
@@ -46,13 +49,13 @@ pub(super) fn judge(
     picked: &Picked,
     signed: &SharedKeyAuth<'_>,
     unix_secs: Option<u64>,
-) -> Result<(), String> {
+) -> Result<Option<Arc<PeerCertificates>>, String> {
     let Some((method, data)) = &picked.auth else { return Err("AUTH is missing".to_owned()) };
     match &config.authentication.remote {
         RemoteProof::PreSharedKey(key) => {
             let proven = signed.verify(key, data);
             match *method {
-                AUTH_METHOD_SHARED_KEY if proven => Ok(()),
+                AUTH_METHOD_SHARED_KEY if proven => Ok(None),
                 AUTH_METHOD_SHARED_KEY => Err("the key does not match".to_owned()),
                 other => Err(format!("the peer signs (method {other}) where a pre-shared key is required")),
             }
@@ -66,7 +69,7 @@ pub(super) fn judge(
                 signature: data,
                 octets: &octets,
             };
-            cert::verify(trust, &claim, unix_secs)
+            cert::verify(trust, &claim, unix_secs).map(|proven| Some(Arc::new(proven)))
         }
     }
 }

@@ -12,6 +12,7 @@
 //! before the peer is authenticated.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::auth::AuthSent;
@@ -22,6 +23,7 @@ use super::init::{AuthAwaited, InitSent};
 use super::intermediate::IntermediateSent;
 use super::nat::Nat;
 use super::payloads::our_spi;
+use crate::cert::PeerCertificates;
 use crate::crypto::{Datagrams, Spis, prf};
 use crate::wire::{Exchange, Header, Message};
 use crate::{Cause, Classified, ConnectionId, Hash, IkeSaId, Limits, Path};
@@ -35,6 +37,8 @@ pub(crate) struct Ends {
     pub(crate) spis: Spis,
     pub(crate) path: Path,
     pub(crate) nat: Nat,
+    /// What the peer proved itself with, if it was by certificate.
+    pub(crate) peer_certificates: Option<Arc<PeerCertificates>>,
     pub(crate) fragments: Fragments,
 }
 
@@ -54,7 +58,16 @@ impl Ends {
     /// The ends of the SA that a rekey makes of this one.
     pub(super) fn successor(&self, id: IkeSaId, initiator: bool, spis: Spis) -> Self {
         let fragments = Fragments::new(self.fragments.agreed);
-        Self { id, connection: self.connection, initiator, spis, path: self.path, nat: self.nat, fragments }
+        Self {
+            id,
+            connection: self.connection,
+            initiator,
+            spis,
+            path: self.path,
+            nat: self.nat,
+            fragments,
+            peer_certificates: self.peer_certificates.clone(),
+        }
     }
 
     /// Longest message that goes in one piece, where the peer can take several.
