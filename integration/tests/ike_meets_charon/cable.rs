@@ -61,8 +61,13 @@ impl Cable {
     }
 
     /// As [`Self::up`], whatever comes of it.
-    pub(crate) fn begin(&self, role: Role, mut connection: Connection, settings: &Settings) -> Result<Ours> {
+    pub(crate) fn begin(&self, role: Role, connection: Connection, settings: &Settings) -> Result<Ours> {
         self.charon.load(settings)?;
+        self.start(role, connection)
+    }
+
+    /// Starts our engine, and charon's side if it begins; charon was told before.
+    pub(crate) fn start(&self, role: Role, mut connection: Connection) -> Result<Ours> {
         for child in &mut connection.children {
             child.start = role == Role::Initiator;
         }

@@ -85,7 +85,7 @@ impl Charon {
         let text = format!(
             "charon {{
                load = random nonce aes des md5 sha1 sha2 hmac kdf gcm ccm ctr chapoly xcbc cmac curve25519 openssl gmp pem pkcs1 pkcs8 x509 \
-pubkey constraints kernel-libipsec kernel-netlink socket-default vici updown counters
+pubkey constraints revocation kernel-libipsec kernel-netlink socket-default vici updown counters
                install_routes = no
                retransmit_timeout = 0.5
                retransmit_tries = 4
@@ -147,6 +147,11 @@ pubkey constraints kernel-libipsec kernel-netlink socket-default vici updown cou
                {secrets}
              }}\n"
         );
+        self.configure(&text)
+    }
+
+    /// Tells it of the connection `far` by a configuration of the caller's.
+    pub(crate) fn configure(&self, text: &str) -> Result<()> {
         fs::write(self.dir.join("swanctl/swanctl.conf"), text)?;
         let said = self.swanctl("--load-all --noprompt")?;
         ensure!(said.contains("loaded connection 'far'"), "{said}");
@@ -180,8 +185,14 @@ pubkey constraints kernel-libipsec kernel-netlink socket-default vici updown cou
 
     /// Waits until its log holds this.
     pub(crate) fn logs(&self, needle: &str) -> Result<()> {
+        self.logs_after(0, needle)
+    }
+
+    /// As [`Self::logs`], in what comes after so many bytes of it.
+    pub(crate) fn logs_after(&self, offset: usize, needle: &str) -> Result<()> {
         wait::until(&format!("{needle:?} in charon's log"), Duration::from_secs(20), || {
             let log = self.log()?;
+            let log = log.get(offset..).unwrap_or_default();
             ensure!(log.contains(needle), "{}", log.lines().rev().take(12).collect::<Vec<_>>().join("\n"));
             Ok::<(), anyhow::Error>(())
         })

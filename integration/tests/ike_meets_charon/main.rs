@@ -4,6 +4,7 @@
 //! other is charon in a namespace of its own, with ESP in user space. A scenario takes a second or two.
 
 mod cable;
+mod certificates;
 mod charon;
 mod datagram;
 mod establishment;
@@ -11,6 +12,7 @@ mod ikev1;
 mod liveness;
 mod malformed;
 mod ours;
+mod pki;
 mod post_quantum;
 mod refusals;
 mod rekeys;

@@ -70,6 +70,8 @@ impl Ours {
         let ports = [limits.ike_port, limits.nat_port];
         let seed = std::array::from_fn(|index| u8::try_from(index).unwrap_or(0) ^ seed_byte());
         let mut engine = Engine::new(limits, seed);
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+        engine.set_wall_clock(Instant::now(), since.as_secs());
         engine.set_connection(Instant::now(), connection);
         let state = Arc::new(Mutex::new(State {
             engine,
