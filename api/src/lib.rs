@@ -5,7 +5,7 @@
 //!                                                        every refusal is a `Problem` (RFC 9457)
 //! ```
 //!
-//! [`router`] is the map of all paths; `resource` serves the ten kinds of resources alike.
+//! [`router`] is the map of all paths; `resource` serves the eleven kinds of resources alike.
 #![forbid(unsafe_code)]
 
 mod action;
@@ -15,6 +15,7 @@ pub mod cli;
 pub mod core_dump;
 mod document;
 mod events;
+mod expiry;
 mod landing;
 mod listen;
 mod metrics;

@@ -10,6 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::caller::Viewer;
+use crate::expiry::{Expiry, expiries};
 use crate::problem::Problem;
 use crate::state::Gateway;
 
@@ -21,16 +22,17 @@ pub(crate) fn routes() -> OpenApiRouter<Gateway> {
 #[utoipa::path(get, path = "/metrics", operation_id = "read_metrics", tag = "operation",
     responses((status = 200, description = "Counters and gauges.", body = String, content_type = "text/plain"),
         (status = 401, description = "No token, or none that is known.", body = Problem, content_type = "application/problem+json")))]
-async fn metrics(State(gateway): State<Gateway>, _: Viewer) -> impl IntoResponse {
+async fn metrics(State(gateway): State<Gateway>, _: Viewer) -> Result<impl IntoResponse, Problem> {
     let desired_generation = *gateway.store.watch().borrow();
-    let text = render(&gateway.control.metrics_snapshot(), desired_generation);
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+    let expiries = expiries(&gateway).await?;
+    let text = render(&gateway.control.metrics_snapshot(), desired_generation, &expiries);
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
 }
 
 const CONDITIONS: [Condition; 4] =
     [Condition::Up, Condition::Connecting, Condition::Down, Condition::Disabled];
 
-fn render(snapshot: &MetricsSnapshot, desired_generation: u64) -> String {
+fn render(snapshot: &MetricsSnapshot, desired_generation: u64, expiries: &[Expiry]) -> String {
     let mut text = Exposition::default();
     text.one("culvert_desired_generation", "gauge", "Generation of the desired state.", desired_generation);
     text.one("culvert_applied_generation", "gauge", "Generation that runs.", snapshot.applied_generation);
@@ -46,6 +48,11 @@ fn render(snapshot: &MetricsSnapshot, desired_generation: u64) -> String {
         "Times that the kernel's announcements overran and all was read again.",
         snapshot.netlink_overruns,
     );
+    let expiry = "culvert_certificate_expiry_timestamp_seconds";
+    text.family(expiry, "gauge", "When the first certificate of a resource expires, in seconds since 1970.");
+    for (name, unix_secs) in expiries {
+        text.sample(expiry, &[("certificate", name.as_str())], unix_secs);
+    }
     text.0
 }
 
@@ -201,7 +208,11 @@ mod tests {
 
     #[test]
     fn a_tunnel_that_is_down_does_not_vanish() {
-        let text = render(&snapshot(), 9);
+        let text = render(&snapshot(), 9, &[("gw".to_owned(), 1_780_315_200)]);
+        assert!(
+            text.contains("culvert_certificate_expiry_timestamp_seconds{certificate=\"gw\"} 1780315200\n"),
+            "{text}"
+        );
         for line in [
             "culvert_tunnel_state{tunnel=\"gre1\",state=\"down\"} 1",
             "culvert_tunnel_state{tunnel=\"gre1\",state=\"up\"} 0",
@@ -215,7 +226,7 @@ mod tests {
 
     #[test]
     fn each_family_is_declared_once_and_before_its_samples() {
-        let text = render(&snapshot(), 9);
+        let text = render(&snapshot(), 9, &[]);
         let mut declared = std::collections::BTreeSet::new();
         for line in text.lines() {
             if let Some(rest) = line.strip_prefix("# TYPE ") {

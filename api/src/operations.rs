@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use control::view::{
-    Condition, CryptoMapState, DataplaneStatus, Health, IpsecSa, IsakmpSa, Traffic, TunnelState,
+    Condition, CryptoMapState, DataplaneStatus, Health, HealthPart, IpsecSa, IsakmpSa, Traffic, TunnelState,
 };
 use model::{CryptoMap, Tunnel};
 use serde::Serialize;
@@ -14,6 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::caller::Viewer;
+use crate::expiry;
 use crate::problem::Problem;
 use crate::state::Gateway;
 
@@ -101,7 +102,17 @@ async fn dataplane(State(gateway): State<Gateway>, _: Viewer) -> Json<DataplaneS
 #[utoipa::path(get, path = "/v1/health", operation_id = "read_health", tag = "operation", security(()),
     responses((status = 200, description = "Its health.", body = Health)))]
 async fn health(State(gateway): State<Gateway>) -> Json<Health> {
-    Json(gateway.control.health())
+    let mut health = gateway.control.health();
+    let certificates = match expiry::expiries(&gateway).await {
+        Ok(expiries) => expiry::health(&expiries, OffsetDateTime::now_utc()),
+        Err(error) => {
+            tracing::warn!(%error, "the certificates cannot be read");
+            HealthPart { name: "certificates", ok: false, detail: "they cannot be read".to_owned() }
+        }
+    };
+    health.ok &= certificates.ok;
+    health.parts.push(certificates);
+    Json(health)
 }
 
 /// The name in the path.

@@ -1,4 +1,4 @@
-//! The ten kinds of resources, served alike: `PUT`, `GET`, `DELETE` by name, and lists.
+//! The eleven kinds of resources, served alike: `PUT`, `GET`, `DELETE` by name, and lists.
 
 mod describe;
 
@@ -98,6 +98,8 @@ struct View<'a, R> {
     name: String,
     #[serde(flatten)]
     resource: &'a R,
+    #[serde(flatten)]
+    derived: Option<std::collections::BTreeMap<&'static str, serde_json::Value>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     fingerprint: Option<&'a str>,
     generation: u64,
@@ -118,6 +120,7 @@ impl<'a, R: Resource> View<'a, R> {
         Self {
             name: stored.name.to_string(),
             resource: &stored.resource,
+            derived: stored.resource.derived().map(|derived| [derived].into()),
             fingerprint: stored.fingerprint.as_deref(),
             generation: stored.generation,
             created_at: rfc3339(stored.created_at_ms),

@@ -2,6 +2,7 @@
 //!
 //! The result still speaks of names. [`crate::tables`] gives them slots.
 
+mod authentication;
 mod connection;
 mod crypto_map;
 mod kernel;

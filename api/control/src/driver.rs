@@ -10,7 +10,7 @@ mod sockets;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ike::{
     Command, Connection, ConnectionId, DataplaneEvent, Engine, Event, IkeSaView, Limits, OperationId, Output,
@@ -38,6 +38,8 @@ pub(crate) struct Driver {
     connections: BTreeMap<ConnectionId, Connection>,
     panics: u64,
     orphaned: bool,
+    /// When the engine was told the time of day.
+    told_at: Option<Instant>,
 }
 
 impl Driver {
@@ -54,6 +56,7 @@ impl Driver {
             connections: BTreeMap::new(),
             panics: 0,
             orphaned: false,
+            told_at: None,
         };
         Ok((driver, datagrams))
     }
@@ -64,6 +67,7 @@ impl Driver {
             connections.iter().map(|connection| (connection.id, connection.clone())).collect();
         let gone: Vec<_> = self.connections.keys().filter(|id| !desired.contains_key(id)).copied().collect();
         self.connections = desired;
+        self.tell_time(now);
         for id in gone {
             self.guard(|engine| engine.remove_connection(now, id));
         }
@@ -81,8 +85,22 @@ impl Driver {
         self.sockets.set_addresses(&addresses);
     }
 
+    /// Tells the engine the time of day, by which it judges certificates.
+    fn tell_time(&mut self, now: Instant) {
+        const AGAIN_AFTER: Duration = Duration::from_secs(10);
+        if self.told_at.is_some_and(|then| now.saturating_duration_since(then) < AGAIN_AFTER) {
+            return;
+        }
+        self.told_at = Some(now);
+        // A clock before 1970 was never set: certificates stay unjudged, which refuses them.
+        if let Ok(since) = SystemTime::now().duration_since(UNIX_EPOCH) {
+            self.guard(|engine| engine.set_wall_clock(now, since.as_secs()));
+        }
+    }
+
     /// Takes in a datagram.
     pub(crate) fn datagram(&mut self, now: Instant, datagram: &Datagram) {
+        self.tell_time(now);
         self.guard(|engine| {
             engine.handle_datagram(now, datagram.path, &datagram.bytes);
         });
@@ -90,6 +108,7 @@ impl Driver {
 
     /// Does what is due.
     pub(crate) fn timeout(&mut self, now: Instant) {
+        self.tell_time(now);
         self.guard(|engine| engine.handle_timeout(now));
     }
 
@@ -155,6 +174,7 @@ impl Driver {
         }
         self.panics += 1;
         self.orphaned = true;
+        self.told_at = None;
         tracing::error!(panics = self.panics, "the IKE engine panicked and is replaced by a new one");
         match engine(true) {
             Ok(mut engine) => {

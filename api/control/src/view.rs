@@ -169,7 +169,7 @@ pub struct DataplaneStatus {
 /// One part of the gateway's health.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct HealthPart {
-    /// `configuration`, `dataplane`, `netlink` or `ike`.
+    /// `configuration`, `dataplane`, `netlink`, `ike` or `certificates`.
     pub name: &'static str,
     /// True when nothing is wrong.
     pub ok: bool,

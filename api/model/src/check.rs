@@ -53,7 +53,10 @@ impl Violation {
 #[must_use]
 pub fn violations(desired: &Desired, changed: Kind) -> Vec<Violation> {
     let mut found = Vec::new();
-    if matches!(changed, Kind::TransformSet | Kind::IpsecProfile | Kind::CryptoMap) {
+    if matches!(
+        changed,
+        Kind::TransformSet | Kind::IpsecProfile | Kind::CryptoMap | Kind::IsakmpPolicy | Kind::Certificate
+    ) {
         terms::check(desired, &mut found);
     }
     if matches!(changed, Kind::Interface | Kind::Tunnel) {
@@ -62,7 +65,10 @@ pub fn violations(desired: &Desired, changed: Kind) -> Vec<Violation> {
     if changed == Kind::PreSharedKey {
         keys::check(desired, &mut found);
     }
-    if !matches!(changed, Kind::Site | Kind::PreSharedKey | Kind::IsakmpPolicy | Kind::AccessList) {
+    if !matches!(
+        changed,
+        Kind::Site | Kind::PreSharedKey | Kind::Certificate | Kind::IsakmpPolicy | Kind::AccessList
+    ) {
         tunnels::check(desired, &mut found);
     }
     if matches!(changed, Kind::Interface | Kind::Tunnel | Kind::Route) {

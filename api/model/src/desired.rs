@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use crate::identity::Identity;
 use crate::mtu::{Encapsulation, Esp, TransportFamily};
 use crate::{
-    AccessList, CryptoMap, IfName, Interface, IpsecProfile, IsakmpPolicy, Kind, Mode, Name, PreSharedKey,
-    Resource, Route, SaTerms, Site, TransformSet, Tunnel, TunnelProtection, TunnelSource,
+    AccessList, Certificate, CryptoMap, IfName, Interface, IpsecProfile, IsakmpPolicy, Kind, Mode, Name,
+    PreSharedKey, Resource, Route, SaTerms, Site, TransformSet, Tunnel, TunnelProtection, TunnelSource,
 };
 
 /// All resources of one generation. Its references hold: the store lets none dangle.
@@ -21,6 +21,8 @@ pub struct Desired {
     pub isakmp_policies: BTreeMap<Name, IsakmpPolicy>,
     /// With the keys opened when the store was asked for them, otherwise without.
     pub pre_shared_keys: BTreeMap<Name, PreSharedKey>,
+    /// With the private keys opened when the store was asked for them, otherwise without.
+    pub certificates: BTreeMap<Name, Certificate>,
     pub transform_sets: BTreeMap<Name, TransformSet>,
     pub ipsec_profiles: BTreeMap<Name, IpsecProfile>,
     pub access_lists: BTreeMap<Name, AccessList>,
@@ -38,6 +40,7 @@ impl Desired {
             Kind::Interface => self.has::<Interface>(name),
             Kind::IsakmpPolicy => self.has::<IsakmpPolicy>(name),
             Kind::PreSharedKey => self.has::<PreSharedKey>(name),
+            Kind::Certificate => self.has::<Certificate>(name),
             Kind::TransformSet => self.has::<TransformSet>(name),
             Kind::IpsecProfile => self.has::<IpsecProfile>(name),
             Kind::AccessList => self.has::<AccessList>(name),
@@ -81,11 +84,13 @@ impl Desired {
         terms.transform_sets.iter().filter_map(|name| self.transform_sets.get_key_value(name))
     }
 
-    /// The ISAKMP policies that terms name, in that order; all of them by priority when they name none.
+    /// The ISAKMP policies that terms name, in that order; when they name none, all by priority whose method of
+    /// authentication is that of the terms.
     #[must_use]
     pub fn isakmp_policies_of<'a>(&'a self, terms: &'a SaTerms) -> Vec<(&'a Name, &'a IsakmpPolicy)> {
         if terms.isakmp_policies.is_empty() {
-            let mut all: Vec<_> = self.isakmp_policies.iter().collect();
+            let fits = |policy: &IsakmpPolicy| policy.authentication == terms.authentication();
+            let mut all: Vec<_> = self.isakmp_policies.iter().filter(|(_, policy)| fits(policy)).collect();
             all.sort_by_key(|(name, policy)| (policy.priority, *name));
             return all;
         }

@@ -4,9 +4,11 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use crate::distinguished_name::DistinguishedName;
 use crate::read::{as_string, string_schema};
 
-/// Who a peer says that it is: `192.0.2.2`, `gw.example.net`, `gw@example.net` or `keyid:spoke-7`.
+/// Who a peer says that it is: `192.0.2.2`, `gw.example.net`, `gw@example.net`, `keyid:spoke-7` or
+/// `dn:C=CH, O=Example, CN=gw`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Identity {
     /// `ID_IPV4_ADDR` or `ID_IPV6_ADDR`.
@@ -17,11 +19,15 @@ pub enum Identity {
     Email(String),
     /// `ID_KEY_ID`: opaque text after `keyid:`.
     KeyId(String),
+    /// `ID_DER_ASN1_DN`: a distinguished name after `dn:`, which only a certificate proves.
+    DistinguishedName(DistinguishedName),
 }
 
 /// Why a text is no identity.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not an identity: write an address, a domain name, a mail address, or keyid: and text")]
+#[error(
+    "{0:?} is not an identity: write an address, a domain name, a mail address, keyid: and text, or dn: and a distinguished name such as C=CH, O=Example, CN=gw"
+)]
 pub struct IdentityError(String);
 
 impl FromStr for Identity {
@@ -30,6 +36,9 @@ impl FromStr for Identity {
     fn from_str(text: &str) -> Result<Self, IdentityError> {
         let refused = || IdentityError(text.to_owned());
         let printable = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
+        if let Some(name) = text.strip_prefix("dn:") {
+            return name.parse().map(Self::DistinguishedName).map_err(|_| refused());
+        }
         if text.len() > MAX_BYTES {
             return Err(refused());
         }
@@ -55,12 +64,18 @@ impl fmt::Display for Identity {
             Self::Address(address) => address.fmt(f),
             Self::Fqdn(text) | Self::Email(text) => f.write_str(text),
             Self::KeyId(text) => write!(f, "keyid:{text}"),
+            Self::DistinguishedName(name) => write!(f, "dn:{name}"),
         }
     }
 }
 
 as_string!(Identity);
-string_schema!(Identity, "Address, domain name, mail address, or `keyid:` and text", "gw.example.net", None);
+string_schema!(
+    Identity,
+    "Address, domain name, mail address, `keyid:` and text, or `dn:` and a distinguished name",
+    "gw.example.net",
+    None
+);
 
 const MAX_BYTES: usize = 253;
 
@@ -86,7 +101,8 @@ mod tests {
         assert!(matches!(kind("gw.example.net"), Identity::Fqdn(_)));
         assert!(matches!(kind("gw@example.net"), Identity::Email(_)));
         assert!(matches!(kind("keyid:spoke-7"), Identity::KeyId(_)));
-        for text in ["192.0.2.2", "gw.example.net", "gw@example.net", "keyid:spoke-7"] {
+        assert!(matches!(kind("dn:C=CH, CN=gw"), Identity::DistinguishedName(_)));
+        for text in ["dn:C=CH, CN=gw", "192.0.2.2", "gw.example.net", "gw@example.net", "keyid:spoke-7"] {
             assert_eq!(kind(text).to_string(), text);
         }
     }

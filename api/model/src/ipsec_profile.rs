@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::isakmp_policy::Group;
+use crate::isakmp_policy::{Authentication, Group};
 use crate::kind::{Kind, Reference, Resource};
 use crate::name::Name;
 use crate::read::{At, Object, Parse, deserialize_by_parse};
@@ -24,7 +24,15 @@ pub struct SaTerms {
     /// Transform sets, best first, all of one mode.
     #[schema(min_items = 1, max_items = 8)]
     pub transform_sets: Vec<Name>,
-    /// ISAKMP policies; all of them by priority when empty.
+    /// Our certificate, with its key; we prove ourselves by a pre-shared key when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Name>,
+    /// The authorities that vouch for the peer, and certificates of peers themselves; the peer proves itself by a
+    /// pre-shared key when empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false, max_items = 16)]
+    pub trusted_certificates: Vec<Name>,
+    /// ISAKMP policies; when empty all by priority that are of its method of authentication.
     #[schema(required = false, max_items = 8)]
     pub isakmp_policies: Vec<Name>,
     /// Perfect forward secrecy by a fresh Diffie-Hellman exchange at each rekey; none when absent.
@@ -50,6 +58,9 @@ impl SaTerms {
     /// Takes the fields out of an object that may have others.
     pub(crate) fn take(object: &mut Object<'_>) -> Option<Self> {
         let transform_sets = object.required_with("transform_sets", |at| at.some_distinct(8));
+        let certificate = object.optional("certificate");
+        let trusted_certificates =
+            object.optional_with("trusted_certificates", |at| at.distinct(16)).unwrap_or_default();
         let isakmp_policies =
             object.optional_with("isakmp_policies", |at| at.distinct(8)).unwrap_or_default();
         let pfs_group = object.optional("pfs_group");
@@ -61,6 +72,8 @@ impl SaTerms {
         let replay_window = object.optional_with("replay_window", parse_window).unwrap_or(1024);
         Some(Self {
             transform_sets: transform_sets?,
+            certificate,
+            trusted_certificates,
             isakmp_policies,
             pfs_group,
             lifetime_secs,
@@ -68,6 +81,16 @@ impl SaTerms {
             lifetime_kilobytes,
             replay_window,
         })
+    }
+
+    /// By which method the two ends prove who they are: signatures if either does.
+    #[must_use]
+    pub fn authentication(&self) -> Authentication {
+        if self.certificate.is_none() && self.trusted_certificates.is_empty() {
+            Authentication::PreShare
+        } else {
+            Authentication::Signature
+        }
     }
 
     /// What the terms name, with pointers that begin with `base`.
@@ -78,7 +101,14 @@ impl SaTerms {
         let policies = self.isakmp_policies.iter().enumerate().map(|(index, name)| {
             Reference::new(format!("{base}/isakmp_policies/{index}"), Kind::IsakmpPolicy, name)
         });
-        sets.chain(policies).collect()
+        let ours = self
+            .certificate
+            .iter()
+            .map(|name| Reference::new(format!("{base}/certificate"), Kind::Certificate, name));
+        let trusted = self.trusted_certificates.iter().enumerate().map(|(index, name)| {
+            Reference::new(format!("{base}/trusted_certificates/{index}"), Kind::Certificate, name)
+        });
+        sets.chain(policies).chain(ours).chain(trusted).collect()
     }
 }
 

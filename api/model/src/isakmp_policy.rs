@@ -61,6 +61,8 @@ words! {
     pub enum Authentication as "a method of authentication" {
         /// A pre-shared key.
         PreShare = "pre-share",
+        /// A signature with a certificate, by at least one of the two.
+        Signature = "signature",
     }
     weak {}
 }

@@ -1,4 +1,4 @@
-//! The ten kinds of resources, and what each of them has in common.
+//! The eleven kinds of resources, and what each of them has in common.
 
 use std::fmt;
 
@@ -12,6 +12,7 @@ pub enum Kind {
     Interface,
     IsakmpPolicy,
     PreSharedKey,
+    Certificate,
     TransformSet,
     IpsecProfile,
     AccessList,
@@ -22,10 +23,11 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, what is referred to before what refers to it.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Site,
         Self::IsakmpPolicy,
         Self::PreSharedKey,
+        Self::Certificate,
         Self::TransformSet,
         Self::IpsecProfile,
         Self::AccessList,
@@ -43,6 +45,7 @@ impl Kind {
             Self::Interface => "interfaces",
             Self::IsakmpPolicy => "isakmp-policies",
             Self::PreSharedKey => "pre-shared-keys",
+            Self::Certificate => "certificates",
             Self::TransformSet => "transform-sets",
             Self::IpsecProfile => "ipsec-profiles",
             Self::AccessList => "access-lists",
@@ -60,6 +63,7 @@ impl Kind {
             Self::Interface => "interface",
             Self::IsakmpPolicy => "isakmp-policy",
             Self::PreSharedKey => "pre-shared-key",
+            Self::Certificate => "certificate",
             Self::TransformSet => "transform-set",
             Self::IpsecProfile => "ipsec-profile",
             Self::AccessList => "access-list",
@@ -115,8 +119,18 @@ pub trait Resource:
         + Sync
         + 'static;
 
-    /// The field that is sealed at rest and never answered, for the one kind that has it.
+    /// The field that is sealed at rest and never answered, for the kinds that have one.
     const SECRET_FIELD: Option<&'static str> = None;
+
+    /// Whether it must have a secret when it is made.
+    fn needs_secret(&self) -> bool {
+        Self::SECRET_FIELD.is_some()
+    }
+
+    /// What is answered beside what was written: a field and its value.
+    fn derived(&self) -> Option<(&'static str, serde_json::Value)> {
+        None
+    }
 
     /// The secret, where one was written or opened.
     fn secret(&self) -> Option<&crate::Secret> {

@@ -30,7 +30,8 @@ pub(super) fn schemas<R: Resource + ToSchema>() -> Vec<Named> {
 
     // It is never serialized, which is why the derived schema does not have it.
     if let Some(field) = R::SECRET_FIELD {
-        written.properties.insert(field.to_owned(), secret());
+        let schema = if R::KIND == Kind::Certificate { private_key() } else { secret() };
+        written.properties.insert(field.to_owned(), schema);
     }
 
     let mut view = whole;
@@ -48,7 +49,11 @@ pub(super) fn schemas<R: Resource + ToSchema>() -> Vec<Named> {
     add("created_at", moment("When it was made."), true);
     add("updated_at", moment("When it was last changed."), true);
     if R::SECRET_FIELD.is_some() {
-        add("fingerprint", described("Keyed fingerprint of the secret: tells equal from different."), true);
+        let always = R::KIND == Kind::PreSharedKey;
+        add("fingerprint", described("Keyed fingerprint of the secret: tells equal from different."), always);
+    }
+    if R::KIND == Kind::Certificate {
+        add("certificates", certificates(), true);
     }
     let warnings = ArrayBuilder::new()
         .items(Ref::from_schema_name("FieldError"))
@@ -73,6 +78,25 @@ pub(super) fn schemas<R: Resource + ToSchema>() -> Vec<Named> {
     // What is flattened away is referred to no more.
     let inner = inner.into_iter().filter(|(name, _)| name != "SaTerms");
     inner.map(|(name, schema)| (name, flatten_in(schema))).chain(own).collect()
+}
+
+/// What is read out of certificates, for people.
+fn certificates() -> RefOr<Schema> {
+    let one = ObjectBuilder::new()
+        .property("subject", described("Distinguished name of its holder."))
+        .property("issuer", described("Distinguished name of its issuer."))
+        .property(
+            "names",
+            ArrayBuilder::new()
+                .items(described("An alternative name."))
+                .description(Some("Domain names, mail addresses, addresses and names that it proves.")),
+        )
+        .property("not_before", moment("When it begins to be valid."))
+        .property("not_after", moment("When it expires."))
+        .property("sha256", described("SHA-256 of the whole certificate."));
+    let all = ["subject", "issuer", "names", "not_before", "not_after", "sha256"];
+    let one = all.into_iter().fold(one, ObjectBuilder::required);
+    ArrayBuilder::new().items(one).description(Some("The certificates, read out.")).into()
 }
 
 /// `/v1/tunnels/{name}`.
@@ -174,6 +198,11 @@ pub(crate) fn about(kind: Kind) -> &'static str {
         Kind::PreSharedKey => {
             "A key that is shared with a peer. The key is sealed at rest and never answered; a keyed fingerprint and \
              a version tell one key from the next. When `key` is absent it stays as it was."
+        }
+        Kind::Certificate => {
+            "Certificates in PEM: an identity of ours with its private key, authorities that vouch for peers with their \
+             revocation lists, or peers themselves. The private key is sealed at rest and never answered. Nothing is \
+             fetched from the network."
         }
         Kind::TransformSet => "What is offered and accepted for an IPsec SA (phase 2).",
         Kind::IpsecProfile => "How the tunnels that name it are protected (tunnel protection).",
@@ -303,6 +332,17 @@ fn flatten_in(schema: RefOr<Schema>) -> RefOr<Schema> {
         }
         _ => schema,
     }
+}
+
+fn private_key() -> RefOr<Schema> {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .write_only(true)
+        .description(Some(
+            "PKCS#8 in PEM, not encrypted: RSA of 2048 bits or more, ECDSA P-256 or P-384, Ed25519. Needed when an \
+             identity is made; when it is absent later, it stays as it was. Never in an answer.",
+        ))
+        .into()
 }
 
 fn secret() -> RefOr<Schema> {

@@ -114,6 +114,7 @@ impl Inner {
             .collect();
         if current.is_none()
             && let Some(field) = R::SECRET_FIELD
+            && resource.needs_secret()
             && resource.secret().is_none()
         {
             let detail = format!("is required when a {} is made", R::KIND.singular());

@@ -141,6 +141,16 @@ impl Answer {
     }
 }
 
+/// The certificate of a CA, the same throughout this process.
+fn authority() -> &'static str {
+    static PEM: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
+        let mut params = rcgen::CertificateParams::new(vec![]).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
+    });
+    &PEM
+}
+
 /// One of each kind, what is used before what uses it.
 pub(crate) fn everything() -> Vec<(&'static str, Value)> {
     vec![
@@ -153,6 +163,10 @@ pub(crate) fn everything() -> Vec<(&'static str, Value)> {
             json!({"priority": 10, "encryption": ["aes-256-gcm"], "hash": ["sha2-256"], "groups": [31, 19]}),
         ),
         ("/v1/pre-shared-keys/beta", json!({"peer": "198.51.100.2", "key": "correct horse battery staple"})),
+        (
+            "/v1/certificates/corp",
+            json!({"usage": "authority", "certificate": authority(), "revocation": "required"}),
+        ),
         ("/v1/transform-sets/aes256", json!({"encryption": "aes-256-gcm", "mode": "transport"})),
         (
             "/v1/ipsec-profiles/branch",

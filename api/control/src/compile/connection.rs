@@ -5,15 +5,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use ike::{
-    Authentication, ChildConfig, ChildId, ChildLifetime, Connection, ConnectionId, Dpd, EspEncryption,
-    EspProposal, Group, Hash, Identity, IkeEncryption, IkeProposal, Mode, PreSharedKey, TrafficSelector,
-    Version,
+    ChildConfig, ChildId, ChildLifetime, Connection, ConnectionId, Dpd, EspEncryption, EspProposal, Group,
+    Hash, Identity, IkeEncryption, IkeProposal, Mode, TrafficSelector, Version,
 };
 use model::{Desired, IsakmpPolicy, Name, SaTerms};
 use shm::records::{Selector, mode};
-use zeroize::Zeroizing;
 
 use super::Child;
+use super::authentication::{Certificates, Ends};
 use super::names::{Owner, stable_id};
 
 /// Connections as they grow.
@@ -21,6 +20,7 @@ pub(super) struct Connections<'a> {
     desired: &'a Desired,
     connections: BTreeMap<ConnectionId, Connection>,
     children: BTreeMap<ChildId, Child>,
+    certificates: Certificates,
 }
 
 /// What one owner asks for.
@@ -37,7 +37,12 @@ pub(super) struct Request<'a> {
 
 impl<'a> Connections<'a> {
     pub(super) fn new(desired: &'a Desired) -> Self {
-        Self { desired, connections: BTreeMap::new(), children: BTreeMap::new() }
+        Self {
+            desired,
+            connections: BTreeMap::new(),
+            children: BTreeMap::new(),
+            certificates: Certificates::default(),
+        }
     }
 
     /// Adds a child to the connection that it belongs to, which is made if there is none.
@@ -50,17 +55,23 @@ impl<'a> Connections<'a> {
         let remote_identity = request.remote_identity.cloned().unwrap_or(model::Identity::Address(remote));
         let policies = self.desired.isakmp_policies_of(request.terms);
         let Some((_, first_policy)) = policies.first() else {
-            return Err("there is no ISAKMP policy to offer".to_owned());
+            return Err(format!(
+                "there is no ISAKMP policy to offer whose authentication is {}",
+                request.terms.authentication()
+            ));
         };
         let child_mode = self
             .desired
             .mode_of(request.terms)
             .ok_or_else(|| "none of its transform sets exists".to_owned())?;
         let policy_names: Vec<&Name> = policies.iter().map(|(name, _)| *name).collect();
+        let certificates = (&request.terms.certificate, &request.terms.trusted_certificates);
         let id =
-            ConnectionId(stable_id(&[&local, &remote, &local_identity, &remote_identity, &policy_names]));
+            stable_id(&[&local, &remote, &local_identity, &remote_identity, &policy_names, &certificates]);
+        let id = ConnectionId(id);
         if !self.connections.contains_key(&id) {
-            let key = pre_shared_key(self.desired, remote, &remote_identity, &local_identity)?;
+            let ends = Ends { remote, local_identity: &local_identity, remote_identity: &remote_identity };
+            let authentication = self.certificates.authentication(self.desired, request.terms, &ends)?;
             let connection = Connection {
                 id,
                 version: Version::V2,
@@ -68,7 +79,7 @@ impl<'a> Connections<'a> {
                 remote,
                 local_identity: identity(&local_identity),
                 remote_identity: identity(&remote_identity),
-                authentication: Authentication::pre_shared_key(key),
+                authentication,
                 ppk: None,
                 proposals: policies.iter().flat_map(|(_, policy)| ike_proposals(policy)).collect(),
                 lifetime: Duration::from_secs(u64::from(first_policy.lifetime_secs)),
@@ -126,25 +137,13 @@ fn ike_mode(mode: model::Mode) -> Mode {
     }
 }
 
-fn pre_shared_key(
-    desired: &Desired,
-    address: IpAddr,
-    remote: &model::Identity,
-    local: &model::Identity,
-) -> Result<PreSharedKey, String> {
-    let (name, key) = desired.pre_shared_key_for(address, remote, local).ok_or_else(|| {
-        format!("no pre-shared key matches the peer {address} with the identity {remote}, us being {local}")
-    })?;
-    let secret = key.key.as_ref().ok_or_else(|| format!("the pre-shared key {name} has no key material"))?;
-    Ok(PreSharedKey(Zeroizing::new(secret.expose().to_vec())))
-}
-
-fn identity(identity: &model::Identity) -> Identity {
+pub(super) fn identity(identity: &model::Identity) -> Identity {
     match identity {
         model::Identity::Address(address) => Identity::Address(*address),
         model::Identity::Fqdn(name) => Identity::Fqdn(name.clone()),
         model::Identity::Email(name) => Identity::Email(name.clone()),
         model::Identity::KeyId(text) => Identity::KeyId(text.clone().into_bytes()),
+        model::Identity::DistinguishedName(name) => Identity::DistinguishedName(name.to_der()),
     }
 }
 

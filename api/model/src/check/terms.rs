@@ -1,17 +1,18 @@
-//! The transform sets of one list share their mode: IKEv2 asks for a mode once for all of them.
+//! The transform sets of one list share their mode: IKEv2 asks for a mode once for all of them. Certificates are used
+//! for what they are, and by policies that say so.
 
 use super::Violation;
-use crate::{Desired, Kind, SaTerms};
+use crate::{Authentication, CertificateUsage, Desired, Kind, SaTerms};
 
 pub(super) fn check(desired: &Desired, found: &mut Vec<Violation>) {
     for (name, profile) in &desired.ipsec_profiles {
-        one_mode(desired, &profile.terms, |pointer, detail| {
+        check_terms(desired, &profile.terms, |pointer, detail| {
             found.push(Violation::new(Kind::IpsecProfile, name, pointer, detail));
         });
     }
     for (name, map) in &desired.crypto_maps {
         for (index, entry) in map.entries.iter().enumerate() {
-            one_mode(desired, &entry.terms, |pointer, detail| {
+            check_terms(desired, &entry.terms, |pointer, detail| {
                 found.push(Violation::new(
                     Kind::CryptoMap,
                     name,
@@ -23,7 +24,39 @@ pub(super) fn check(desired: &Desired, found: &mut Vec<Violation>) {
     }
 }
 
-fn one_mode(desired: &Desired, terms: &SaTerms, mut refuse: impl FnMut(String, String)) {
+/// What both profiles and entries are checked for.
+fn check_terms(desired: &Desired, terms: &SaTerms, mut refuse: impl FnMut(String, String)) {
+    one_mode(desired, terms, &mut refuse);
+    if let Some(name) = &terms.certificate
+        && let Some(found) = desired.certificates.get(name)
+        && found.usage != CertificateUsage::Identity
+    {
+        refuse(
+            "/certificate".to_owned(),
+            format!("certificates/{name} is of usage {}, not identity", found.usage),
+        );
+    }
+    for (index, name) in terms.trusted_certificates.iter().enumerate() {
+        if desired.certificates.get(name).is_some_and(|found| found.usage == CertificateUsage::Identity) {
+            let detail = format!("certificates/{name} is our own: authorities and peers are trusted");
+            refuse(format!("/trusted_certificates/{index}"), detail);
+        }
+    }
+    for (index, name) in terms.isakmp_policies.iter().enumerate() {
+        let Some(policy) = desired.isakmp_policies.get(name) else { continue };
+        if policy.authentication != terms.authentication() {
+            let detail = match policy.authentication {
+                Authentication::PreShare => "uses pre-shared keys, and certificates are named here",
+                Authentication::Signature => {
+                    "uses signatures: name our certificate, trusted_certificates, or both"
+                }
+            };
+            refuse(format!("/isakmp_policies/{index}"), format!("isakmp-policies/{name} {detail}"));
+        }
+    }
+}
+
+fn one_mode(desired: &Desired, terms: &SaTerms, refuse: &mut impl FnMut(String, String)) {
     let Some((first, first_set)) = desired.transform_sets_of(terms).next() else { return };
     for (index, (name, set)) in desired.transform_sets_of(terms).enumerate() {
         if set.mode != first_set.mode {
