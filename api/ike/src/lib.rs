@@ -32,6 +32,7 @@
 
 mod api;
 mod authentication;
+mod cause;
 mod cert;
 mod crypto;
 mod engine;
@@ -48,5 +49,6 @@ mod wire;
 
 pub use api::*;
 pub use authentication::*;
+pub use cause::{Cause, Phase};
 pub use engine::Engine;
 pub use limits::Limits;
