@@ -168,6 +168,12 @@ impl ChildRequest {
         let spi_out = <[u8; 4]>::try_from(chosen.spi.as_slice()).map(u32::from_be_bytes);
         let spi_out =
             spi_out.ok().filter(|spi| *spi != 0).ok_or_else(|| protocol("the answer lacks an SPI"))?;
+        // Before the selectors: behind a NAT those of another mode can't fit.
+        let theirs =
+            if picked.notify(notify::USE_TRANSPORT_MODE).is_some() { Mode::Transport } else { Mode::Tunnel };
+        if theirs != self.config.mode {
+            return Err(Cause::ModeMismatch { ours: self.config.mode, theirs });
+        }
         let [local, remote] = match self.config.mode {
             Mode::Transport => ends.nat.seen_from_here(connection, local, remote),
             Mode::Tunnel => [local.clone(), remote.clone()],
@@ -176,11 +182,6 @@ impl ChildRequest {
             && selectors::all_covered(&self.config.remote_selectors, &remote);
         if !within || local.is_empty() || remote.is_empty() {
             return Err(self.unacceptable(&local, &remote));
-        }
-        let theirs =
-            if picked.notify(notify::USE_TRANSPORT_MODE).is_some() { Mode::Transport } else { Mode::Tunnel };
-        if theirs != self.config.mode {
-            return Err(Cause::ModeMismatch { ours: self.config.mode, theirs });
         }
         let agreed = match (chosen.suite.group, &self.key_pair, &picked.key_exchange) {
             (None, _, _) => None,
