@@ -79,6 +79,8 @@ pub struct Settings {
     pub mtu_bytes: u32,
     /// Pre-shared key.
     pub secret: String,
+    /// Version of IKE, for strongSwan; the others speak version 2.
+    pub version: u8,
     /// IKE proposals in the daemon's words.
     pub ike: &'static str,
     /// ESP proposals in the daemon's words.
@@ -106,6 +108,7 @@ impl Settings {
             key: None,
             mtu_bytes: 1400,
             secret: secret.to_owned(),
+            version: 2,
             ike: daemon.ike,
             esp: daemon.esp,
             mode: Mode::Transport,

@@ -6,8 +6,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use crate::identity::Identity;
 use crate::mtu::{Encapsulation, Esp, TransportFamily};
 use crate::{
-    AccessList, Certificate, CryptoMap, IfName, Interface, IpsecProfile, IsakmpPolicy, Kind, Mode, Name,
-    PreSharedKey, Resource, Route, SaTerms, Site, TransformSet, Tunnel, TunnelProtection, TunnelSource,
+    AccessList, Certificate, CryptoMap, IfName, IkeVersion, Interface, IpsecProfile, IsakmpPolicy, Kind,
+    Mode, Name, PreSharedKey, Resource, Route, SaTerms, Site, TransformSet, Tunnel, TunnelProtection,
+    TunnelSource,
 };
 
 /// All resources of one generation. Its references hold: the store lets none dangle.
@@ -84,12 +85,14 @@ impl Desired {
         terms.transform_sets.iter().filter_map(|name| self.transform_sets.get_key_value(name))
     }
 
-    /// The ISAKMP policies that terms name, in that order; when they name none, all by priority whose method of
-    /// authentication is that of the terms.
+    /// The ISAKMP policies that terms name, in that order; when they name none, all of IKEv2 by priority whose
+    /// method of authentication is that of the terms: version 1 is never fallen back to.
     #[must_use]
     pub fn isakmp_policies_of<'a>(&'a self, terms: &'a SaTerms) -> Vec<(&'a Name, &'a IsakmpPolicy)> {
         if terms.isakmp_policies.is_empty() {
-            let fits = |policy: &IsakmpPolicy| policy.authentication == terms.authentication();
+            let fits = |policy: &IsakmpPolicy| {
+                policy.version == IkeVersion::Ikev2 && policy.authentication == terms.authentication()
+            };
             let mut all: Vec<_> = self.isakmp_policies.iter().filter(|(_, policy)| fits(policy)).collect();
             all.sort_by_key(|(name, policy)| (policy.priority, *name));
             return all;

@@ -63,7 +63,11 @@ impl SaTerms {
             object.optional_with("trusted_certificates", |at| at.distinct(16)).unwrap_or_default();
         let isakmp_policies =
             object.optional_with("isakmp_policies", |at| at.distinct(8)).unwrap_or_default();
-        let pfs_group = object.optional("pfs_group");
+        let pfs_group: Option<Group> = object.optional("pfs_group");
+        if let Some((group, what)) = pfs_group.and_then(|group| Some((group, group.insecurity()?))) {
+            let detail = format!("group {group} is insecure: {}", what.reason());
+            let _: Option<()> = object.place("pfs_group").refuse(detail);
+        }
         let lifetime_secs =
             object.optional_with("lifetime_secs", |at| at.integer(120..=604_800u32)).unwrap_or(3600);
         let lifetime_packets = object.optional_with("lifetime_packets", |at| at.integer(1000..=1u64 << 60));

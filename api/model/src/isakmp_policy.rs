@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
+use crate::insecure::Insecure;
 use crate::kind::{Kind, Reference, Resource};
 use crate::name::Name;
 use crate::read::{At, Parse, deserialize_by_parse};
@@ -16,6 +17,8 @@ words! {
     pub enum IkeVersion as "a version of IKE" {
         /// RFC 7296.
         Ikev2 = "ikev2",
+        /// RFC 2409: main mode and quick mode, for peers that know nothing else.
+        Ikev1 = "ikev1",
     }
     weak {}
 }
@@ -31,10 +34,11 @@ words! {
         Aes256Cbc = "aes-256-cbc",
         /// AES-128-CBC, with HMAC integrity.
         Aes128Cbc = "aes-128-cbc",
+        /// Triple DES in CBC mode, with HMAC integrity; only if `allow_insecure` names `3des`.
+        TripleDesCbc = "3des",
     }
     weak {
         "des": "its key is too short (RFC 8247)",
-        "3des": "its block is too short (RFC 8247)",
         "null": "it does not encrypt",
     }
 }
@@ -48,11 +52,24 @@ words! {
         Sha2_384 = "sha2-384",
         /// SHA-512.
         Sha2_512 = "sha2-512",
+        /// SHA-1; only if `allow_insecure` names it.
+        Sha1 = "sha1",
+        /// MD5; only if `allow_insecure` names it.
+        Md5 = "md5",
+    }
+    weak {}
+}
+
+words! {
+    /// A key encapsulation done after the Diffie-Hellman exchange (RFC 9370).
+    pub enum KeyEncapsulation as "a key encapsulation" {
+        /// ML-KEM-768 (FIPS 203).
+        MlKem768 = "ml-kem-768",
+        /// ML-KEM-1024 (FIPS 203).
+        MlKem1024 = "ml-kem-1024",
     }
     weak {
-        "md5": "MD5 is broken (RFC 8247)",
-        "sha": "SHA-1 is weak (RFC 8247)",
-        "sha1": "SHA-1 is weak (RFC 8247)",
+        "ml-kem-512": "its margin is the least (FIPS 203)",
     }
 }
 
@@ -78,6 +95,10 @@ pub enum Group {
     Ecp256,
     /// 14: 2048-bit MODP (RFC 3526).
     Modp2048,
+    /// 5: 1536-bit MODP (RFC 3526); only if `allow_insecure` names `modp1536`.
+    Modp1536,
+    /// 2: 1024-bit MODP (RFC 7296 appendix B.2); only if `allow_insecure` names `modp1024`.
+    Modp1024,
 }
 
 /// What is offered and accepted for an IKE SA: any of each list, best first.
@@ -99,6 +120,17 @@ pub struct IsakmpPolicy {
     /// Diffie-Hellman groups.
     #[schema(min_items = 1)]
     pub groups: Vec<Group>,
+    /// Post-quantum key exchange after that of `groups`, any of the list (RFC 9370, IKEv2): what is recorded today stays
+    /// closed to who can break the groups tomorrow. A peer without it is accepted unless `require_post_quantum`.
+    #[schema(required = false)]
+    pub additional_key_exchanges: Vec<KeyEncapsulation>,
+    /// Refuse a peer that does without `additional_key_exchanges`.
+    #[schema(required = false, default = false)]
+    pub require_post_quantum: bool,
+    /// What of this policy may be insecure. A policy that uses more is refused; one that uses it is warned about.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub allow_insecure: Vec<Insecure>,
     /// Method of authentication.
     #[schema(required = false)]
     pub authentication: Authentication,
@@ -108,11 +140,17 @@ pub struct IsakmpPolicy {
     /// The peer is asked for a sign of life after this long without one: 5 to 3600 seconds; 0 never asks.
     #[schema(required = false, minimum = 0, maximum = 3600, default = 30)]
     pub dpd_interval_secs: u32,
+    /// Accept a peer of IKEv1 that proposes to protect more than we do, and protect what we do: version 1 cannot narrow, and
+    /// routers with crypto maps propose `gre any any`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false, default = false)]
+    pub accept_superset: bool,
 }
 
 impl Group {
     /// Every group, best first.
-    pub const ALL: [Self; 4] = [Self::Curve25519, Self::Ecp384, Self::Ecp256, Self::Modp2048];
+    pub const ALL: [Self; 6] =
+        [Self::Curve25519, Self::Ecp384, Self::Ecp256, Self::Modp2048, Self::Modp1536, Self::Modp1024];
 
     /// Its number in the IANA registry of IKEv2 transform type 4.
     #[must_use]
@@ -122,18 +160,30 @@ impl Group {
             Self::Ecp384 => 20,
             Self::Ecp256 => 19,
             Self::Modp2048 => 14,
+            Self::Modp1536 => 5,
+            Self::Modp1024 => 2,
+        }
+    }
+
+    /// What must be allowed by name to use it.
+    #[must_use]
+    pub const fn insecurity(self) -> Option<Insecure> {
+        match self {
+            Self::Modp1536 => Some(Insecure::Modp1536),
+            Self::Modp1024 => Some(Insecure::Modp1024),
+            Self::Curve25519 | Self::Ecp384 | Self::Ecp256 | Self::Modp2048 => None,
         }
     }
 }
 
 impl Parse for Group {
     fn parse(at: At<'_>) -> Option<Self> {
-        const ALLOWED: &str = "allowed: 31, 20, 19, 14";
+        const ALLOWED: &str = "allowed: 31, 20, 19, 14, and 5 and 2 where `allow_insecure` names them";
         let Some(number) = at.value().as_f64() else {
             return at.refuse(format!("must be the number of a group; {ALLOWED}"));
         };
         Self::ALL.into_iter().find(|group| f64::from(group.number()) == number).or_else(|| {
-            let weak = [1.0, 2.0, 5.0, 22.0, 23.0, 24.0].contains(&number);
+            let weak = [1.0, 22.0, 23.0, 24.0].contains(&number);
             let reason = if weak { "is refused because it is weak (RFC 8247)" } else { "is not known here" };
             at.refuse(format!("group {number} {reason}; {ALLOWED}"))
         })
@@ -174,6 +224,12 @@ impl Parse for IsakmpPolicy {
         let encryption = object.required_with("encryption", |at| at.some_distinct(8));
         let hash = object.required_with("hash", |at| at.some_distinct(8));
         let groups = object.required_with("groups", |at| at.some_distinct(8));
+        let additional_key_exchanges: Vec<KeyEncapsulation> = object
+            .optional_with("additional_key_exchanges", |at| at.distinct(KeyEncapsulation::ALL.len()))
+            .unwrap_or_default();
+        let require_post_quantum = object.optional("require_post_quantum").unwrap_or(false);
+        let allow_insecure: Vec<Insecure> =
+            object.optional_with("allow_insecure", |at| at.distinct(Insecure::ALL.len())).unwrap_or_default();
         let authentication = object.optional("authentication").unwrap_or(Authentication::PreShare);
         let lifetime_secs =
             object.optional_with("lifetime_secs", |at| at.integer(300..=604_800u32)).unwrap_or(86_400);
@@ -183,17 +239,98 @@ impl Parse for IsakmpPolicy {
                 seconds => Some(seconds),
             })
             .unwrap_or(30);
+        let accept_superset = object.optional("accept_superset").unwrap_or(false);
+        let policy = (|| {
+            Some(Self {
+                priority: priority?,
+                version,
+                encryption: encryption?,
+                hash: hash?,
+                groups: groups?,
+                additional_key_exchanges,
+                require_post_quantum,
+                allow_insecure,
+                authentication,
+                lifetime_secs,
+                dpd_interval_secs,
+                accept_superset,
+            })
+        })();
+        for (pointer, reason) in policy.iter().flat_map(Self::refusals) {
+            let path = pointer.split('/').skip(1);
+            let at = path.fold(None, |at: Option<At<'_>>, token| {
+                Some(at.map_or_else(|| object.place(token), |at| at.inside(token)))
+            });
+            let _: Option<()> = at.and_then(|at| at.refuse(reason));
+        }
         object.end();
-        Some(Self {
-            priority: priority?,
-            version,
-            encryption: encryption?,
-            hash: hash?,
-            groups: groups?,
-            authentication,
-            lifetime_secs,
-            dpd_interval_secs,
-        })
+        policy
+    }
+}
+
+impl IsakmpPolicy {
+    /// What does not go together, and why, by JSON pointer.
+    fn refusals(&self) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        for (pointer, what) in self.insecurities() {
+            if !self.allow_insecure.contains(&what) {
+                let reason = what.reason();
+                let detail = format!("{what} is insecure: {reason}; to use it, name it in allow_insecure");
+                found.push((pointer, detail));
+            }
+        }
+        let mut refuse = |field: &str, detail: &str| found.push((format!("/{field}"), detail.to_owned()));
+        let of_v1 = self.version == IkeVersion::Ikev1;
+        let combined = [IkeEncryption::Aes256Gcm, IkeEncryption::Aes128Gcm];
+        if of_v1 && self.encryption.iter().any(|cipher| combined.contains(cipher)) {
+            refuse("encryption", "ikev1 knows CBC ciphers only: aes-256-cbc, aes-128-cbc, 3des");
+        }
+        if of_v1 && self.groups.contains(&Group::Curve25519) {
+            refuse("groups", "ikev1 does not know group 31: take 19, 20 or 14");
+        }
+        if of_v1 && !self.additional_key_exchanges.is_empty() {
+            refuse("additional_key_exchanges", "ikev1 has one key exchange alone");
+        }
+        if of_v1 && self.authentication == Authentication::Signature {
+            refuse("authentication", "signatures go with ikev2 only");
+        }
+        if self.require_post_quantum && self.additional_key_exchanges.is_empty() {
+            refuse(
+                "require_post_quantum",
+                "needs `additional_key_exchanges` to choose from, such as [\"ml-kem-768\"]",
+            );
+        }
+        if !of_v1 && self.accept_superset {
+            refuse("accept_superset", "goes with ikev1 only: ikev2 narrows");
+        }
+        found
+    }
+
+    /// What of it is insecure, and which field says so: a JSON pointer.
+    #[must_use]
+    pub fn insecurities(&self) -> Vec<(String, Insecure)> {
+        let mut found = Vec::new();
+        if self.version == IkeVersion::Ikev1 {
+            found.push(("/version".to_owned(), Insecure::Ikev1));
+        }
+        for (index, cipher) in self.encryption.iter().enumerate() {
+            if *cipher == IkeEncryption::TripleDesCbc {
+                found.push((format!("/encryption/{index}"), Insecure::TripleDes));
+            }
+        }
+        for (index, hash) in self.hash.iter().enumerate() {
+            let insecure = match hash {
+                Hash::Md5 => Insecure::Md5,
+                Hash::Sha1 => Insecure::Sha1,
+                Hash::Sha2_256 | Hash::Sha2_384 | Hash::Sha2_512 => continue,
+            };
+            found.push((format!("/hash/{index}"), insecure));
+        }
+        let groups = self.groups.iter().enumerate();
+        found.extend(
+            groups.filter_map(|(index, group)| Some((format!("/groups/{index}"), group.insecurity()?))),
+        );
+        found
     }
 }
 
@@ -215,3 +352,74 @@ impl Resource for IsakmpPolicy {
 }
 
 deserialize_by_parse!(IsakmpPolicy);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn refused(body: Value) -> Vec<String> {
+        let errors = crate::read::parse::<IsakmpPolicy>(&body).unwrap_err();
+        let mut errors: Vec<String> =
+            errors.into_iter().map(|error| format!("{} {}", error.pointer, error.detail)).collect();
+        errors.sort();
+        errors
+    }
+
+    fn classic() -> Value {
+        json!({
+            "priority": 10, "version": "ikev1", "encryption": ["aes-128-cbc", "3des"], "hash": ["sha1", "md5"],
+            "groups": [2, 5], "allow_insecure": ["ikev1", "3des", "sha1", "md5", "modp1024", "modp1536"],
+        })
+    }
+
+    #[test]
+    fn what_is_insecure_is_refused_unless_it_is_named() {
+        let policy = crate::read::parse::<IsakmpPolicy>(&classic()).unwrap();
+        let found: Vec<_> =
+            policy.insecurities().into_iter().map(|(at, what)| format!("{at} {what}")).collect();
+        assert_eq!(
+            found,
+            [
+                "/version ikev1",
+                "/encryption/1 3des",
+                "/hash/0 sha1",
+                "/hash/1 md5",
+                "/groups/0 modp1024",
+                "/groups/1 modp1536",
+            ]
+        );
+        let mut body = classic();
+        body["allow_insecure"] = json!(["ikev1", "sha1", "modp1536"]);
+        let errors = refused(body);
+        for (error, start) in errors.iter().zip([
+            "/encryption/1 3des is insecure: ",
+            "/groups/0 modp1024 is insecure: ",
+            "/hash/1 md5 is insecure: ",
+        ]) {
+            assert!(error.starts_with(start) && error.ends_with("name it in allow_insecure"), "{error}");
+        }
+        assert_eq!(errors.len(), 3, "{errors:?}");
+    }
+
+    #[test]
+    fn a_policy_of_version_1_asks_for_what_version_1_knows() {
+        let mut body = classic();
+        body["encryption"] = json!(["aes-256-gcm"]);
+        body["groups"] = json!([31]);
+        body["authentication"] = json!("signature");
+        body["additional_key_exchanges"] = json!(["ml-kem-768"]);
+        let pointers: Vec<String> =
+            refused(body).iter().filter_map(|error| error.split(' ').next().map(str::to_owned)).collect();
+        assert_eq!(pointers, ["/additional_key_exchanges", "/authentication", "/encryption", "/groups"]);
+        let v2 = |more: &str| {
+            let mut body =
+                json!({"priority": 1, "encryption": ["aes-256-gcm"], "hash": ["sha2-256"], "groups": [31]});
+            body[more] = json!(true);
+            refused(body)
+        };
+        assert!(v2("accept_superset")[0].starts_with("/accept_superset goes with ikev1 only"));
+        assert!(v2("require_post_quantum")[0].starts_with("/require_post_quantum needs"));
+    }
+}

@@ -19,6 +19,7 @@ mod crypto_map;
 mod desired;
 mod distinguished_name;
 mod identity;
+mod insecure;
 mod interface;
 mod ipsec_profile;
 mod isakmp_policy;
@@ -40,9 +41,12 @@ pub use crypto_map::{CryptoMap, CryptoMapEntry};
 pub use desired::Desired;
 pub use distinguished_name::{DistinguishedName, DistinguishedNameError};
 pub use identity::{Identity, IdentityError};
+pub use insecure::Insecure;
 pub use interface::{Device, Interface, Side};
 pub use ipsec_profile::{IpsecProfile, SaTerms};
-pub use isakmp_policy::{Authentication, Group, Hash, IkeEncryption, IkeVersion, IsakmpPolicy};
+pub use isakmp_policy::{
+    Authentication, Group, Hash, IkeEncryption, IkeVersion, IsakmpPolicy, KeyEncapsulation,
+};
 pub use kind::{Kind, Reference, Resource};
 pub use name::{IfName, Name, NameError};
 pub use pem::{CertificatePem, RevocationListPem, X509};

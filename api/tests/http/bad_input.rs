@@ -142,8 +142,22 @@ async fn what_is_weak() {
     assert_eq!(answer.pointers(), ["/encryption/0", "/groups/0", "/groups/1", "/hash/0", "/hash/1"]);
     for error in answer.json()["errors"].as_array().unwrap() {
         let detail = error["detail"].as_str().unwrap();
+        assert!(
+            detail.contains(" is insecure: ") && detail.contains("name it in allow_insecure"),
+            "{detail}"
+        );
+    }
+    let never = json!({"priority": 10, "encryption": ["des"], "hash": ["sha2-256"], "groups": [1]});
+    for error in api.put("/v1/isakmp-policies/p", never).await.json()["errors"].as_array().unwrap() {
+        let detail = error["detail"].as_str().unwrap();
         assert!(detail.contains("is refused because") && detail.contains("allowed: "), "{detail}");
     }
+    let mut allowed = json!({"priority": 10, "encryption": ["3des"], "hash": ["sha1"], "groups": [2]});
+    allowed["allow_insecure"] = json!(["3des", "sha1", "modp1024"]);
+    let made = api.made("/v1/isakmp-policies/p", allowed).await.json();
+    let pointers: Vec<_> =
+        made["warnings"].as_array().unwrap().iter().map(|warning| warning["pointer"].clone()).collect();
+    assert_eq!(pointers, ["/encryption/0", "/hash/0", "/groups/0"], "{made}");
     assert_eq!(
         refused(&api, "/v1/pre-shared-keys/k", json!({"peer": "192.0.2.2", "key": "seven77"})).await,
         ["/key"]

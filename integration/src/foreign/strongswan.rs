@@ -18,12 +18,12 @@ pub static DAEMON: Daemon = Daemon {
 };
 
 fn files(settings: &Settings) -> Vec<(&'static str, String)> {
-    let Settings { secret, ike, esp, child, .. } = settings;
+    let Settings { version, secret, ike, esp, child, .. } = settings;
     let (own, far) = (settings.own.black(), settings.far.black());
     let mode = settings.mode.word();
     let connections = format!(
         "connections {{ far {{
-           version = 2
+           version = {version}
            local_addrs = {own}
            remote_addrs = {far}
            proposals = {ike}

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ike::{
     ChildConfig, ChildId, ChildLifetime, Connection, ConnectionId, Dpd, EspEncryption, EspProposal, Group,
-    Hash, Identity, IkeEncryption, IkeProposal, Mode, TrafficSelector, Version,
+    Hash, Identity, IkeEncryption, IkeProposal, Ikev1, KeyEncapsulation, Mode, TrafficSelector, Version,
 };
 use model::{Desired, IsakmpPolicy, Name, SaTerms};
 use shm::records::{Selector, mode};
@@ -74,7 +74,7 @@ impl<'a> Connections<'a> {
             let authentication = self.certificates.authentication(self.desired, request.terms, &ends)?;
             let connection = Connection {
                 id,
-                version: Version::V2,
+                version: version(first_policy),
                 local,
                 remote,
                 local_identity: identity(&local_identity),
@@ -161,13 +161,17 @@ fn ike_proposals(policy: &IsakmpPolicy) -> Vec<IkeProposal> {
     let combined_first = policy.encryption.first().is_some_and(|cipher| {
         matches!(cipher, model::IkeEncryption::Aes128Gcm | model::IkeEncryption::Aes256Gcm)
     });
+    let additional: Vec<KeyEncapsulation> =
+        policy.additional_key_exchanges.iter().copied().map(key_encapsulation).collect();
+    let additional = if additional.is_empty() { Vec::new() } else { vec![additional] };
     let proposal = |encryption: Vec<IkeEncryption>, integrity: Vec<Hash>| {
         (!encryption.is_empty()).then(|| IkeProposal {
             encryption,
             integrity,
             prf: prf.clone(),
             groups: groups.clone(),
-            ..IkeProposal::default()
+            additional_key_exchanges: additional.clone(),
+            additional_required: policy.require_post_quantum,
         })
     };
     let combined = proposal(combined, Vec::new());
@@ -176,12 +180,27 @@ fn ike_proposals(policy: &IsakmpPolicy) -> Vec<IkeProposal> {
     ordered.into_iter().flatten().collect()
 }
 
+fn version(policy: &IsakmpPolicy) -> Version {
+    match policy.version {
+        model::IkeVersion::Ikev2 => Version::V2,
+        model::IkeVersion::Ikev1 => Version::V1(Ikev1 { accept_superset: policy.accept_superset }),
+    }
+}
+
+fn key_encapsulation(method: model::KeyEncapsulation) -> KeyEncapsulation {
+    match method {
+        model::KeyEncapsulation::MlKem768 => KeyEncapsulation::MlKem768,
+        model::KeyEncapsulation::MlKem1024 => KeyEncapsulation::MlKem1024,
+    }
+}
+
 fn ike_encryption(encryption: model::IkeEncryption) -> IkeEncryption {
     match encryption {
         model::IkeEncryption::Aes256Gcm => IkeEncryption::Aes256Gcm16,
         model::IkeEncryption::Aes128Gcm => IkeEncryption::Aes128Gcm16,
         model::IkeEncryption::Aes256Cbc => IkeEncryption::Aes256Cbc,
         model::IkeEncryption::Aes128Cbc => IkeEncryption::Aes128Cbc,
+        model::IkeEncryption::TripleDesCbc => IkeEncryption::TripleDesCbc,
     }
 }
 
@@ -190,6 +209,8 @@ fn hash(hash: model::Hash) -> Hash {
         model::Hash::Sha2_256 => Hash::Sha2_256,
         model::Hash::Sha2_384 => Hash::Sha2_384,
         model::Hash::Sha2_512 => Hash::Sha2_512,
+        model::Hash::Sha1 => Hash::Sha1,
+        model::Hash::Md5 => Hash::Md5,
     }
 }
 
@@ -199,6 +220,8 @@ fn group(group: model::Group) -> Group {
         model::Group::Ecp384 => Group::EcpP384,
         model::Group::Ecp256 => Group::EcpP256,
         model::Group::Modp2048 => Group::Modp2048,
+        model::Group::Modp1536 => Group::Modp1536,
+        model::Group::Modp1024 => Group::Modp1024,
     }
 }
 

@@ -304,3 +304,51 @@ fn every_port_record_is_sound() {
         assert_eq!(name_text(&record.name), name);
     }
 }
+
+#[test]
+fn a_policy_may_add_ml_kem_and_require_it() {
+    for required in [false, true] {
+        let mut desired = gateway();
+        for (name, policy) in desired.isakmp_policies.clone() {
+            let mut changed = serde_json::to_value(policy).unwrap();
+            changed["additional_key_exchanges"] = json!(["ml-kem-1024", "ml-kem-768"]);
+            changed["require_post_quantum"] = json!(required);
+            set::<model::IsakmpPolicy>(&mut desired, &name.to_string(), changed);
+        }
+        tunnel(&mut desired, "gre1", "198.51.100.2", branch());
+        let compiled = compile(&desired);
+        let [connection] = compiled.connections.as_slice() else { panic!("one connection") };
+        for proposal in &connection.proposals {
+            let methods = [ike::KeyEncapsulation::MlKem1024, ike::KeyEncapsulation::MlKem768];
+            assert_eq!(proposal.additional_key_exchanges, [methods]);
+            assert_eq!(proposal.additional_required, required);
+        }
+    }
+}
+
+#[test]
+fn version_1_is_spoken_only_by_a_policy_that_terms_name() {
+    let mut desired = gateway();
+    let classic = json!({
+        "priority": 1, "version": "ikev1", "encryption": ["aes-256-cbc"], "hash": ["sha2-256"], "groups": [14],
+        "allow_insecure": ["ikev1"], "accept_superset": true,
+    });
+    set::<model::IsakmpPolicy>(&mut desired, "old", classic);
+    tunnel(&mut desired, "gre1", "198.51.100.2", branch());
+    let version = |desired: &Desired| {
+        let compiled = compile(desired);
+        let [connection] = compiled.connections.as_slice() else { panic!("one connection") };
+        connection.version
+    };
+    assert_eq!(
+        version(&desired),
+        ike::Version::V2,
+        "a policy of version 1 is no fallback, whatever its priority"
+    );
+    let (name, profile) =
+        desired.ipsec_profiles.iter().next().map(|(name, profile)| (name.to_string(), profile)).unwrap();
+    let mut named = serde_json::to_value(profile).unwrap();
+    named["isakmp_policies"] = json!(["old"]);
+    set::<model::IpsecProfile>(&mut desired, &name, named);
+    assert_eq!(version(&desired), ike::Version::V1(ike::Ikev1 { accept_superset: true }));
+}

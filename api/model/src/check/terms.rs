@@ -44,6 +44,15 @@ fn check_terms(desired: &Desired, terms: &SaTerms, mut refuse: impl FnMut(String
     }
     for (index, name) in terms.isakmp_policies.iter().enumerate() {
         let Some(policy) = desired.isakmp_policies.get(name) else { continue };
+        if let Some((first, first_policy)) = desired.isakmp_policies_of(terms).first()
+            && first_policy.version != policy.version
+        {
+            let detail = format!(
+                "isakmp-policies/{name} is of {}, {first} of {}: one list has one version",
+                policy.version, first_policy.version
+            );
+            refuse(format!("/isakmp_policies/{index}"), detail);
+        }
         if policy.authentication != terms.authentication() {
             let detail = match policy.authentication {
                 Authentication::PreShare => "uses pre-shared keys, and certificates are named here",

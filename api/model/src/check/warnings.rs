@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use crate::read::FieldError;
-use crate::{Desired, Identity, IfName, Kind, Name, Peer, PreSharedKey, Secret, Tunnel, TunnelProtection};
+use crate::{
+    Desired, Identity, IfName, IsakmpPolicy, Kind, Name, Peer, PreSharedKey, Secret, Tunnel, TunnelProtection,
+};
 
 /// Warnings about one resource as it stands in `desired`.
 #[must_use]
@@ -21,8 +23,19 @@ pub fn warnings(desired: &Desired, kind: Kind, name: &str) -> Vec<FieldError> {
             .and_then(|name| desired.pre_shared_keys.get(&name))
             .map(of_key)
             .unwrap_or_default(),
+        Kind::IsakmpPolicy => name
+            .parse::<Name>()
+            .ok()
+            .and_then(|name| desired.isakmp_policies.get(&name))
+            .map(of_policy)
+            .unwrap_or_default(),
         _ => Vec::new(),
     }
+}
+
+fn of_policy(policy: &IsakmpPolicy) -> Vec<FieldError> {
+    let found = policy.insecurities();
+    found.iter().map(|(at, what)| warning(at, &format!("{what} is insecure: {}", what.reason()))).collect()
 }
 
 fn of_key(key: &PreSharedKey) -> Vec<FieldError> {
@@ -59,7 +72,7 @@ fn of_tunnel(desired: &Desired, tunnel: &Tunnel) -> Vec<FieldError> {
             if desired.isakmp_policies.is_empty() {
                 found.push(warning("/protection", "there is no ISAKMP policy yet: the tunnel can't come up"));
             }
-            if !has_key(desired, tunnel) {
+            if needs_key(desired, tunnel) && !has_key(desired, tunnel) {
                 found.push(warning(
                     "/destination",
                     "there is no pre-shared key for this peer yet: the tunnel can't come up",
@@ -68,6 +81,13 @@ fn of_tunnel(desired: &Desired, tunnel: &Tunnel) -> Vec<FieldError> {
         }
     }
     found
+}
+
+/// Whether the peer, or we, prove ourselves by a pre-shared key.
+fn needs_key(desired: &Desired, tunnel: &Tunnel) -> bool {
+    let TunnelProtection::IpsecProfile(name) = &tunnel.protection else { return false };
+    let Some(profile) = desired.ipsec_profiles.get(name) else { return false };
+    profile.terms.certificate.is_none() || profile.terms.trusted_certificates.is_empty()
 }
 
 fn has_key(desired: &Desired, tunnel: &Tunnel) -> bool {
