@@ -81,12 +81,6 @@ pub(crate) fn exchange(datagram: &[u8]) -> Option<u8> {
     datagram.strip_prefix(&[0; 4]).unwrap_or(datagram).get(18).copied()
 }
 
-/// Whether it answers a question (RFC 7296 section 3.1, the response flag).
-pub(crate) fn is_answer(datagram: &[u8]) -> bool {
-    let flags = datagram.strip_prefix(&[0; 4]).unwrap_or(datagram).get(19).copied().unwrap_or(0);
-    flags & 0x20 != 0
-}
-
 fn with_length(mut message: Vec<u8>) -> Vec<u8> {
     let length = u32::try_from(message.len()).unwrap_or(0).to_be_bytes();
     for (index, byte) in length.into_iter().enumerate() {

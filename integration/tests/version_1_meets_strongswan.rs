@@ -1,0 +1,63 @@
+//! IKEv1, for a peer that knows no better: only by a policy that is named, and allowed by name.
+
+use anyhow::{Result, bail};
+use integration::checks::ping;
+use integration::foreign::{Mode, Settings};
+use integration::lab::{ALPHA, GAMMA};
+use integration::pair::{KEY, Mapped, PATIENCE};
+use integration::{sa, wait};
+use serde_json::json;
+
+#[test]
+fn main_mode_and_quick_mode_carry_gre_and_rekey_without_loss() -> Result<()> {
+    let settings = Settings {
+        version: 1,
+        ike: "aes256-sha256-modp2048",
+        esp: "aes128gcm16",
+        ..Settings::new(GAMMA, ALPHA, KEY)
+    };
+    let mapped = Mapped::bare(settings)?;
+    let api = &mapped.alpha.api;
+    let mut policy = json!({
+        "priority": 20, "version": "ikev1", "encryption": ["aes-256-cbc"], "hash": ["sha2-256"], "groups": [14],
+    });
+    let refused = api.put("/v1/isakmp-policies/old", &policy).unwrap_err();
+    assert!(format!("{refused:#}").contains("name it in allow_insecure"), "{refused:#}");
+    policy["allow_insecure"] = json!(["ikev1"]);
+    let made = api.put("/v1/isakmp-policies/old", &policy)?;
+    assert_eq!(made["warnings"][0]["pointer"], "/version", "{made}");
+
+    mapped.configure(Mode::Transport)?;
+    let entry = json!({
+        "sequence": 10, "access_list": "to-peer", "transform_sets": ["aes128"], "peer": GAMMA.black(),
+        "isakmp_policies": ["old"],
+    });
+    api.put("/v1/crypto-maps/outside", &json!({"entries": [entry]}))?;
+    mapped.passes(PATIENCE)?;
+    for address in GAMMA.host() {
+        let pings = ping(mapped.lab.host(ALPHA)?, &address, 20)?;
+        assert!(pings.all_answered(), "{address}: {pings:?}");
+    }
+    let theirs = mapped.gamma.gateway.run("swanctl --list-sas; ip xfrm state")?;
+    for expected in ["IKEv1", "AES_CBC-256/HMAC_SHA2_256_128/PRF_HMAC_SHA2_256/MODP_2048", "mode transport"] {
+        assert!(theirs.contains(expected), "no {expected} in:\n{theirs}");
+    }
+
+    rekeys(&mapped, || api.post("/v1/crypto-maps/outside/rekey").map(drop))?;
+    rekeys(&mapped, || mapped.gamma.gateway.run("swanctl --rekey --child gre").map(drop))
+}
+
+/// New keys come when they are asked for, and no packet is lost meanwhile.
+fn rekeys(mapped: &Mapped, ask: impl Fn() -> Result<()>) -> Result<()> {
+    let old = sa::spis(&sa::with_peer(&mapped.alpha, GAMMA)?, true);
+    let mut traffic = mapped.pinging(8)?;
+    ask()?;
+    wait::until("new SPIs", PATIENCE, || {
+        let new = sa::spis(&sa::with_peer(&mapped.alpha, GAMMA)?, true);
+        if !new.is_empty() && new.is_disjoint(&old) { Ok(()) } else { bail!("{new:08x?}") }
+    })?;
+    traffic.still_running()?;
+    let pings = traffic.finish()?;
+    assert!(pings.all_answered(), "{pings:?}");
+    Ok(())
+}
