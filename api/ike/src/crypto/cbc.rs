@@ -1,11 +1,23 @@
 //! CBC without padding (RFC 3602, RFC 2451): what IKE pads, it pads itself.
 
+use aes::cipher::common::BlockSizeUser;
 use aes::cipher::{Block, BlockModeDecrypt, BlockModeEncrypt, KeyIvInit};
 use aes::{Aes128, Aes192, Aes256};
 use des::TdesEde3;
 
 use super::CryptoError;
 use crate::IkeEncryption;
+
+/// A cipher with its key, and the buffer as whole blocks.
+fn ready<'a, C: KeyIvInit + BlockSizeUser>(
+    key: &[u8],
+    iv: &[u8],
+    buffer: &'a mut [u8],
+) -> Result<(C, &'a mut [Block<C>]), CryptoError> {
+    let (blocks, rest) = Block::<C>::slice_as_chunks_mut(buffer);
+    let cipher = C::new_from_slices(key, iv).map_err(|_| CryptoError::Integrity)?;
+    if rest.is_empty() { Ok((cipher, blocks)) } else { Err(CryptoError::Integrity) }
+}
 
 /// A cipher in CBC mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,11 +62,7 @@ impl CbcCipher {
             iv: &[u8],
             buffer: &mut [u8],
         ) -> Result<(), CryptoError> {
-            let (blocks, rest) = Block::<C>::slice_as_chunks_mut(buffer);
-            let mut cipher = C::new_from_slices(key, iv).map_err(|_| CryptoError::Integrity)?;
-            if !rest.is_empty() {
-                return Err(CryptoError::Integrity);
-            }
+            let (mut cipher, blocks) = ready::<C>(key, iv, buffer)?;
             cipher.encrypt_blocks(blocks);
             Ok(())
         }
@@ -73,11 +81,7 @@ impl CbcCipher {
             iv: &[u8],
             buffer: &mut [u8],
         ) -> Result<(), CryptoError> {
-            let (blocks, rest) = Block::<C>::slice_as_chunks_mut(buffer);
-            let mut cipher = C::new_from_slices(key, iv).map_err(|_| CryptoError::Integrity)?;
-            if !rest.is_empty() {
-                return Err(CryptoError::Integrity);
-            }
+            let (mut cipher, blocks) = ready::<C>(key, iv, buffer)?;
             cipher.decrypt_blocks(blocks);
             Ok(())
         }

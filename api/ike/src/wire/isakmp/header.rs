@@ -1,12 +1,11 @@
 //! The ISAKMP header (RFC 2408 section 3.1).
 
-use super::super::{MAX_MESSAGE_BYTES, Reader, WireError, Writer};
+use super::super::header::Fixed;
+use super::super::{MAX_MESSAGE_BYTES, WireError, Writer};
 
-const VERSION_1_0: u8 = 0x10;
 const FLAG_ENCRYPTION: u8 = 0x01;
 /// Where the version stands in a message of either version.
 const VERSION_OFFSET: usize = 17;
-const HEADER_LEN_BYTES: usize = 28;
 
 /// Exchange types (RFC 2408 section 3.1, RFC 2409 section 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,39 +65,30 @@ impl Header {
         if message.len() > MAX_MESSAGE_BYTES {
             return Err(WireError::TooLong);
         }
-        let mut reader = Reader::new(message);
-        let cookie_i = reader.u64()?;
-        let cookie_r = reader.u64()?;
-        let first = reader.u8()?;
-        let version = reader.u8()?;
-        let exchange = Exchange::from(reader.u8()?);
-        let flags = reader.u8()?;
-        let message_id = reader.u32()?;
-        let length = reader.u32()?;
-        if version >> 4 != 1 {
-            return Err(WireError::BadVersion);
-        }
-        if usize::try_from(length) != Ok(message.len()) {
-            return Err(WireError::BadLength);
-        }
-        if cookie_i == 0 {
-            return Err(WireError::BadValue);
-        }
-        let encrypted = flags & FLAG_ENCRYPTION != 0;
-        Ok((Self { cookie_i, cookie_r, first, exchange, encrypted, message_id }, reader.rest()))
+        let (fixed, mut reader) = Fixed::decode(message, 1)?;
+        let header = Self {
+            cookie_i: fixed.spi_i,
+            cookie_r: fixed.spi_r,
+            first: fixed.first,
+            exchange: Exchange::from(fixed.exchange),
+            encrypted: fixed.flags & FLAG_ENCRYPTION != 0,
+            message_id: fixed.message_id,
+        };
+        Ok((header, reader.rest()))
     }
 
     /// The message of this header and a body.
     pub(crate) fn encode(&self, body: &[u8]) -> Vec<u8> {
         let mut writer = Writer::default();
-        writer.u64(self.cookie_i);
-        writer.u64(self.cookie_r);
-        writer.u8(self.first);
-        writer.u8(VERSION_1_0);
-        writer.u8(self.exchange.number());
-        writer.u8(if self.encrypted { FLAG_ENCRYPTION } else { 0 });
-        writer.u32(self.message_id);
-        writer.u32(u32::try_from(body.len().saturating_add(HEADER_LEN_BYTES)).unwrap_or(u32::MAX));
+        let fixed = Fixed {
+            spi_i: self.cookie_i,
+            spi_r: self.cookie_r,
+            first: self.first,
+            exchange: self.exchange.number(),
+            flags: if self.encrypted { FLAG_ENCRYPTION } else { 0 },
+            message_id: self.message_id,
+        };
+        fixed.encode(1, &mut writer, body.len());
         writer.bytes(body);
         writer.into_bytes()
     }
