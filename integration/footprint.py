@@ -6,12 +6,13 @@ Prints a JSON list of [metric, value, unit, reference].
 
 import http.client
 import json
-import os
 import pathlib
 import subprocess
 import sys
 import tempfile
 import time
+
+from process_cost import cpu_secs, rss_kib
 
 PORT = 8080
 TUNNELS = 1000
@@ -19,7 +20,6 @@ READY_SECS = 30
 # The processes have settled after this time.
 SETTLE_SECS = 3
 WINDOW_SECS = 4
-TICKS_PER_SEC = os.sysconf("SC_CLK_TCK")
 
 
 class Api:
@@ -101,27 +101,17 @@ class Gateway:
             process.wait(10)
 
 
-def rss_mb(process):
-    status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")) / 1024
-
-
-def cpu_secs(process):
-    fields = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_SEC
-
-
 def rows(gateway, tunnels):
     time.sleep(SETTLE_SECS)
     processes = {"culvertd": gateway.control, "dataplane": gateway.dataplane}
-    before = {name: cpu_secs(process) for name, process in processes.items()}
+    before = {name: cpu_secs(process.pid) for name, process in processes.items()}
     time.sleep(WINDOW_SECS)
     found = []
     for name, process in processes.items():
-        cpu_percent = (cpu_secs(process) - before[name]) / WINDOW_SECS * 100
+        cpu_percent = (cpu_secs(process.pid) - before[name]) / WINDOW_SECS * 100
         reference = f"{name}, {tunnels} tunnels that wait for their peers, no traffic"
         found += [
-            (f"{name}_rss_mb_{tunnels}_tunnels", rss_mb(process), "MB", reference),
+            (f"{name}_rss_mb_{tunnels}_tunnels", rss_kib(process.pid) / 1024, "MB", reference),
             (f"{name}_idle_cpu_percent_{tunnels}_tunnels", cpu_percent, "%", reference),
         ]
     return found

@@ -12,11 +12,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from os import sysconf
+
+from process_cost import TICKS_PER_SEC, cpu_secs, rss_kib
 
 OURS, CHARON, HOP = "10.128.0.1", "10.128.0.2", "10.128.1.1"
 SECRET = "a key that all the peers of a measurement share"
-TICKS_PER_SEC = sysconf("SC_CLK_TCK")
 CROWD = 10_000
 FLOOD_PER_SECOND = 20_000
 
@@ -55,16 +55,6 @@ def lay_cables():
         # What the children protect: charon wants to find it here.
         ip(f"-n {name} addr add 192.168.77.1/32 dev lo")
         ip(f"-n {name} route add 172.16.0.0/12 via {HOP}")
-
-
-def cpu_secs(pid):
-    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_SEC
-
-
-def rss_kib(pid):
-    status = pathlib.Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
 
 
 class Ours:
