@@ -12,7 +12,6 @@ mod action;
 mod body;
 mod caller;
 pub mod cli;
-pub mod core_dump;
 mod document;
 mod events;
 mod expiry;

@@ -32,7 +32,7 @@ async fn run(arguments: Run) -> Result<()> {
     let filter = EnvFilter::try_new(&arguments.log).context("--log is no filter")?;
     let colours = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours).init();
-    api::core_dump::forbid().context("core dumps cannot be forbidden")?;
+    control::core_dump::forbid().context("core dumps cannot be forbidden")?;
 
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     let store = Store::open(&arguments.state_dir, credentials.as_deref()).await?;

@@ -14,7 +14,6 @@ pub mod answers;
 pub mod changes;
 pub mod clock;
 pub mod control_socket;
-pub mod core_dump;
 pub mod host;
 pub mod link;
 pub mod memory;

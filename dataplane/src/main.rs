@@ -29,7 +29,7 @@ fn main() -> ExitCode {
 
 fn run(options: Options) -> anyhow::Result<()> {
     start_log(&options.log)?;
-    dataplane::core_dump::forbid().context("core dumps cannot be forbidden")?;
+    shm::core_dump::forbid().context("core dumps cannot be forbidden")?;
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;

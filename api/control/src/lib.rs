@@ -35,4 +35,5 @@ pub use config::Config;
 pub use executor::{Executor, Progress, Verdict};
 pub use gateway::{RunError, run};
 pub use handle::{Handle, Inbox, OrderError, handle};
+pub use shm::core_dump;
 pub use source::{DesiredSource, SourceError};

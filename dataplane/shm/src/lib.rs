@@ -13,6 +13,7 @@
 //! half-written record keeps what it had, rings go on where they stood, and who attaches scans every slot.
 
 #[cfg(not(loom))]
+pub mod core_dump;
 mod counters;
 mod event;
 #[cfg(not(loom))]

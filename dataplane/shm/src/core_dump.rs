@@ -1,4 +1,4 @@
-//! No memory image of this process: it holds keys.
+//! No memory image of a process that maps the region: it holds keys.
 
 use std::io;
 
