@@ -391,12 +391,13 @@ impl Engine {
     }
 
     pub(crate) fn move_children(&mut self, now: Instant, from: IkeSaId, to: IkeSaId) {
+        let to = self.last_heir(to);
         // An heir that ended meanwhile cannot hold them; they end with the SA that they are on.
         if self.sas.get(&to).is_none_or(|sa| sa.established().is_none()) {
             return;
         }
         let mut moved = None;
-        self.with_sa(now, from, |sa, _| moved = sa.established_mut().map(|(_, old)| old.hand_over(now)));
+        self.with_sa(now, from, |sa, _| moved = sa.established_mut().map(|(_, old)| old.hand_over(now, to)));
         let Some((children, jobs)) = moved else { return };
         for spi_in in children.keys() {
             self.core.esp.insert(*spi_in, to);
@@ -409,6 +410,13 @@ impl Engine {
                 established.pump(ends, core, now);
             }
         });
+    }
+
+    /// The SA at the end of the line: one that is to take over may have been rekeyed itself before the children came.
+    fn last_heir(&self, first: IkeSaId) -> IkeSaId {
+        // Each heir is younger than the one before: the line ends.
+        let next = |id: &IkeSaId| self.sas.get(id)?.established()?.heir().filter(|heir| heir > id);
+        std::iter::successors(Some(first), next).last().unwrap_or(first)
     }
 }
 

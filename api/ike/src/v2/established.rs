@@ -57,6 +57,8 @@ pub(crate) struct Established {
     pub(crate) life: Life,
     /// The SA that the peer's rekey made this one for, while a rekey of our own may still win.
     pub(super) contends_with: Option<IkeSaId>,
+    /// The SA that took this one's place.
+    pub(super) heir: Option<IkeSaId>,
     /// The initiator said that it has no other SA with us.
     pub(super) initial_contact: bool,
     /// The peer's rekey of this SA that we answered.
@@ -95,6 +97,7 @@ impl Established {
             keepalive: core.limits.keepalive,
             life: Life::Active,
             contends_with: None,
+            heir: None,
             initial_contact: false,
             theirs: None,
         }
@@ -492,9 +495,14 @@ impl Established {
     }
 
     /// The successor takes over children and the jobs about them.
-    pub(crate) fn hand_over(&mut self, now: Instant) -> (BTreeMap<u32, ChildSa>, Vec<(Instant, Job)>) {
+    pub(crate) fn hand_over(
+        &mut self,
+        now: Instant,
+        heir: IkeSaId,
+    ) -> (BTreeMap<u32, ChildSa>, Vec<(Instant, Job)>) {
         if self.life == Life::Active {
             self.life = Life::Replaced;
+            self.heir = Some(heir);
             self.expires_at = self.expires_at.min(after(now, REPLACED_PATIENCE));
         }
         let about_children =
@@ -529,6 +537,11 @@ impl Established {
         }
         self.rekey_at = self.rekey_at.min(after(self.established_at, config.lifetime));
         self.config = config;
+    }
+
+    /// The SA that took this one's place, once one has.
+    pub(crate) fn heir(&self) -> Option<IkeSaId> {
+        self.heir
     }
 
     pub(crate) fn successor(&self) -> Option<IkeSaId> {

@@ -234,6 +234,7 @@ impl Established {
             return;
         }
         self.life = Life::Replaced;
+        self.heir = Some(by);
         self.expires_at = self.expires_at.min(after(now, REPLACED_PATIENCE));
         core.followups.push_back(Followup::MoveChildren { from: ends.id, to: by });
     }
