@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 pub const MAGIC: u64 = u64::from_be_bytes(*b"CULVERT\0");
 
 /// Version of what the region means, beyond its layout.
-pub const ABI_VERSION: u64 = 1;
+pub const ABI_VERSION: u64 = 2;
 
 /// A word that one side writes often, alone in its cache line.
 #[repr(C, align(64))]

@@ -104,12 +104,64 @@ pub mod mode {
     pub const TUNNEL: u8 = 1;
 }
 
-/// ESP algorithms.
+/// ESP algorithms: those of combined mode, and ciphers that need one of [`integrity`] besides.
 pub mod algorithm {
     /// AES-128-GCM with a 16-octet ICV (RFC 4106).
     pub const AES_128_GCM_16: u8 = 1;
     /// AES-256-GCM with a 16-octet ICV (RFC 4106).
     pub const AES_256_GCM_16: u8 = 2;
+    /// AES-128-CBC (RFC 3602).
+    pub const AES_128_CBC: u8 = 3;
+    /// AES-192-CBC (RFC 3602).
+    pub const AES_192_CBC: u8 = 4;
+    /// AES-256-CBC (RFC 3602).
+    pub const AES_256_CBC: u8 = 5;
+    /// Triple DES in CBC mode (RFC 2451).
+    pub const TRIPLE_DES_CBC: u8 = 6;
+
+    /// Length of the cipher's key without salt, in octets; `None` for an unknown number.
+    pub const fn key_len(algorithm: u8) -> Option<u16> {
+        match algorithm {
+            AES_128_GCM_16 | AES_128_CBC => Some(16),
+            AES_192_CBC | TRIPLE_DES_CBC => Some(24),
+            AES_256_GCM_16 | AES_256_CBC => Some(32),
+            _ => None,
+        }
+    }
+
+    /// Whether it is one of combined mode, without an integrity algorithm.
+    pub const fn is_combined(algorithm: u8) -> bool {
+        matches!(algorithm, AES_128_GCM_16 | AES_256_GCM_16)
+    }
+}
+
+/// ESP integrity algorithms.
+pub mod integrity {
+    /// That of combined mode is the cipher's own.
+    pub const NONE: u8 = 0;
+    /// HMAC-MD5-96 (RFC 2403).
+    pub const HMAC_MD5_96: u8 = 1;
+    /// HMAC-SHA-1-96 (RFC 2404).
+    pub const HMAC_SHA1_96: u8 = 2;
+    /// HMAC-SHA-256-128 (RFC 4868).
+    pub const HMAC_SHA2_256_128: u8 = 3;
+    /// HMAC-SHA-384-192 (RFC 4868).
+    pub const HMAC_SHA2_384_192: u8 = 4;
+    /// HMAC-SHA-512-256 (RFC 4868).
+    pub const HMAC_SHA2_512_256: u8 = 5;
+
+    /// Length of the key, in octets; `None` for an unknown number.
+    pub const fn key_len(integrity: u8) -> Option<usize> {
+        match integrity {
+            NONE => Some(0),
+            HMAC_MD5_96 => Some(16),
+            HMAC_SHA1_96 => Some(20),
+            HMAC_SHA2_256_128 => Some(32),
+            HMAC_SHA2_384_192 => Some(48),
+            HMAC_SHA2_512_256 => Some(64),
+            _ => None,
+        }
+    }
 }
 
 /// Whom an SA serves.
@@ -173,7 +225,11 @@ pub struct SaRecord {
     /// Anti-replay window in packets: 64 to 4096, a power of two; 0 switches it off. Inbound only.
     pub replay_window: u32,
     /// Octets of `key` in use, without the salt.
-    pub key_len: u32,
+    pub key_len: u16,
+    /// One of [`integrity`].
+    pub integrity: u8,
+    /// Reserved, zero.
+    pub reserved: u8,
     /// Unique for each installed SA in the life of the region; tells a resumed SA from a new one in the same slot.
     pub generation: u64,
     /// A soft-limit event is raised after this many packets; 0 for none.
@@ -192,11 +248,11 @@ pub struct SaRecord {
     pub local_port: u16,
     /// The peer's UDP port when encapsulated.
     pub remote_port: u16,
-    /// GCM salt (RFC 4106 section 4).
+    /// GCM salt (RFC 4106 section 4), zero otherwise.
     pub salt: [u8; 4],
-    /// Cipher key.
+    /// Cipher key, zero behind `key_len`.
     pub key: [u8; 32],
-    /// Integrity key of a non-AEAD algorithm, zero otherwise.
+    /// Key of the integrity algorithm, zero behind its length.
     pub integrity_key: [u8; 64],
     /// What the SA may carry, written from our side: `source` is local and `destination` is remote.
     pub selector: Selector,

@@ -3,7 +3,7 @@
 use crate::record::Capacities;
 use crate::records::{
     Address, Family, NONE, NeighbourRecord, PolicyRecord, PortRecord, RouteRecord, RuleRecord, SaRecord,
-    Selector, TunnelRecord, algorithm, direction, mode, owner, protection, route,
+    Selector, TunnelRecord, algorithm, direction, integrity, mode, owner, protection, route,
 };
 
 /// Most packets of a replay window.
@@ -31,6 +31,8 @@ pub enum Invalid {
     Name { field: &'static str },
     #[error("field {field} has bits outside its prefix or family")]
     Prefix { field: &'static str },
+    #[error("field {field} is set where it is not in use")]
+    Unused { field: &'static str },
 }
 
 pub(crate) fn port(record: &PortRecord, _capacities: &Capacities) -> Result<(), Invalid> {
@@ -67,12 +69,7 @@ pub(crate) fn sa(record: &SaRecord, capacities: &Capacities) -> Result<(), Inval
     flag("present", record.present)?;
     one_of("direction", record.direction, &[direction::INBOUND, direction::OUTBOUND])?;
     one_of("mode", record.mode, &[mode::TRANSPORT, mode::TUNNEL])?;
-    let key_len = match record.algorithm {
-        algorithm::AES_128_GCM_16 => 16,
-        algorithm::AES_256_GCM_16 => 32,
-        other => return Err(Invalid::Enumeration { field: "algorithm", value: u32::from(other) }),
-    };
-    range("key_len", record.key_len, key_len, key_len)?;
+    keys(record)?;
     flag("esn", record.esn)?;
     flag("udp_encapsulation", record.udp_encapsulation)?;
     family("family", record.family)?;
@@ -94,6 +91,21 @@ pub(crate) fn sa(record: &SaRecord, capacities: &Capacities) -> Result<(), Inval
     address("local", &record.local, record.family)?;
     address("remote", &record.remote, record.family)?;
     selector(&record.selector)
+}
+
+/// Algorithms that go together, and their keys in full: a key cut short is one that was never agreed.
+fn keys(record: &SaRecord) -> Result<(), Invalid> {
+    let unknown = |field, value: u8| Invalid::Enumeration { field, value: u32::from(value) };
+    let key_len =
+        algorithm::key_len(record.algorithm).ok_or_else(|| unknown("algorithm", record.algorithm))?;
+    range("key_len", u32::from(record.key_len), u32::from(key_len), u32::from(key_len))?;
+    zero("key", record.key.get(usize::from(key_len)..))?;
+    let combined = algorithm::is_combined(record.algorithm);
+    let integrity_key_len = integrity::key_len(record.integrity)
+        .filter(|_| combined == (record.integrity == integrity::NONE))
+        .ok_or_else(|| unknown("integrity", record.integrity))?;
+    zero("integrity_key", record.integrity_key.get(integrity_key_len..))?;
+    if combined { Ok(()) } else { zero("salt", Some(&record.salt)) }
 }
 
 pub(crate) fn policy(record: &PolicyRecord, capacities: &Capacities) -> Result<(), Invalid> {
@@ -175,6 +187,14 @@ fn range(field: &'static str, value: u32, least: u32, most: u32) -> Result<(), I
         Ok(())
     } else {
         Err(Invalid::Range { field, value: u64::from(value) })
+    }
+}
+
+/// Octets that are not in use.
+fn zero(field: &'static str, octets: Option<&[u8]>) -> Result<(), Invalid> {
+    match octets {
+        Some(octets) if octets.iter().all(|octet| *octet == 0) => Ok(()),
+        _ => Err(Invalid::Unused { field }),
     }
 }
 

@@ -6,7 +6,7 @@ use zerocopy::IntoBytes;
 use crate::record::{Capacities, Record, Table};
 use crate::records::{
     NONE, NeighbourRecord, PolicyRecord, PortRecord, RouteRecord, RuleRecord, SaRecord, TunnelRecord,
-    algorithm, owner, protection, route,
+    algorithm, integrity, owner, protection, route,
 };
 use crate::region::{ReadError, Region};
 
@@ -80,12 +80,20 @@ type Spoil = fn(&mut SaRecord);
 
 #[test]
 fn each_spoiled_field_is_named() {
-    let spoiled: [(&str, Spoil); 12] = [
+    let spoiled: [(&str, Spoil); 17] = [
         ("present", |sa| sa.present = 2),
         ("direction", |sa| sa.direction = 2),
         ("mode", |sa| sa.mode = 2),
-        ("algorithm", |sa| sa.algorithm = 3),
+        ("algorithm", |sa| sa.algorithm = 7),
         ("key_len", |sa| sa.key_len = 16),
+        ("key", |sa| (sa.algorithm, sa.key_len, sa.key[16]) = (algorithm::AES_128_GCM_16, 16, 1)),
+        ("integrity", |sa| sa.integrity = integrity::HMAC_SHA1_96),
+        ("integrity", |sa| sa.algorithm = algorithm::AES_256_CBC),
+        ("integrity_key", |sa| sa.integrity_key[0] = 1),
+        ("salt", |sa| {
+            (sa.algorithm, sa.integrity) = (algorithm::AES_256_CBC, integrity::HMAC_SHA2_512_256);
+            sa.salt[3] = 1;
+        }),
         ("owner_kind", |sa| sa.owner_kind = 0),
         ("owner", |sa| sa.owner = 16),
         ("family", |sa| sa.family = 5),
@@ -99,6 +107,25 @@ fn each_spoiled_field_is_named() {
         spoil(&mut sa);
         let error = sa.validate(&CAPACITIES).unwrap_err().to_string();
         assert!(error.starts_with(&format!("field {field} ")), "{field}: {error}");
+    }
+}
+
+/// RFC 3602, RFC 2451; RFC 2403, RFC 2404, RFC 4868.
+#[test]
+fn every_cipher_goes_with_every_integrity_algorithm_and_keys_of_their_lengths() {
+    use algorithm::{AES_128_CBC, AES_192_CBC, AES_256_CBC, TRIPLE_DES_CBC};
+    for (cipher, key_len) in [(AES_128_CBC, 16), (AES_192_CBC, 24), (AES_256_CBC, 32), (TRIPLE_DES_CBC, 24)] {
+        for (number, integrity_key_len) in [(1, 16), (2, 20), (3, 32), (4, 48), (5, 64)] {
+            let mut sa = sa();
+            (sa.algorithm, sa.key_len, sa.integrity) = (cipher, key_len, number);
+            sa.key[..usize::from(key_len)].fill(1);
+            sa.integrity_key[..integrity_key_len].fill(1);
+            assert_eq!(sa.validate(&CAPACITIES), Ok(()));
+            if let Some(unused) = sa.integrity_key.get_mut(integrity_key_len) {
+                *unused = 1;
+                assert!(sa.validate(&CAPACITIES).is_err());
+            }
+        }
     }
 }
 
@@ -141,7 +168,8 @@ proptest! {
         holds(sa(), &spoils, |record| {
             let owners = if record.owner_kind == owner::TUNNEL { Table::Tunnels } else { Table::Policies };
             in_table(record.owner, owners)
-                && record.key.get(..record.key_len as usize).is_some()
+                && record.key.get(..usize::from(record.key_len)).is_some()
+                && algorithm::is_combined(record.algorithm) == (record.integrity == integrity::NONE)
                 && record.replay_window <= 4096
         })?;
         holds(policy(), &spoils, |record| in_table(record.port, Table::Ports) && record.mode <= 1)?;
