@@ -2,34 +2,93 @@
 
 /// SPI and sequence number, in bytes.
 pub const HEADER_BYTES: usize = 8;
-/// IV of AES-GCM (RFC 4106 section 3.1), in bytes.
-pub const IV_BYTES: usize = 8;
 /// ICV of AES-GCM with full tag, in bytes.
-pub const ICV_BYTES: usize = 16;
+pub const GCM_ICV_BYTES: usize = 16;
 /// Pad length and next header, in bytes.
 pub const TRAILER_BYTES: usize = 2;
-/// Least bytes of an ESP packet: header, IV, one aligned word that ends in the trailer, ICV.
-pub const LEAST_BYTES: usize = HEADER_BYTES + IV_BYTES + 4 + ICV_BYTES;
+/// Least bytes of an ESP packet of any algorithm. With AES-GCM: header, IV, one aligned word that ends in the trailer,
+/// ICV; Triple DES with an ICV of 12 has the same.
+pub const LEAST_BYTES: usize = Framing::GCM.sealed_len(0);
 
-/// Nonce of AES-GCM: salt and IV (RFC 4106 section 4).
+/// What an engine needs besides the packet: salt and IV of AES-GCM (RFC 4106 section 4); otherwise zeroes and the
+/// sequence number, which the IV is made from.
 pub type Nonce = [u8; 12];
 
-/// Padding in bytes for a payload, so that the ciphertext ends on a word (RFC 4303 section 2.4).
-#[inline]
-pub const fn pad_len(payload_bytes: usize) -> usize {
-    payload_bytes.wrapping_add(TRAILER_BYTES).wrapping_neg() & 3
+/// How the packets of an algorithm are laid out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Framing {
+    operation_at: u8,
+    payload_at: u8,
+    alignment_bytes: u8,
+    icv_bytes: u8,
 }
 
-/// Bytes of an ESP packet around a payload.
-pub const fn sealed_len(payload_bytes: usize) -> usize {
-    HEADER_BYTES + IV_BYTES + payload_bytes + pad_len(payload_bytes) + TRAILER_BYTES + ICV_BYTES
-}
+impl Framing {
+    /// AES-GCM: IV of 8 octets (RFC 4106 section 3.1), no block to fill but the word of ESP, ICV of 16 octets.
+    pub const GCM: Self =
+        Self { operation_at: 16, payload_at: 16, alignment_bytes: 4, icv_bytes: GCM_ICV_BYTES as u8 };
 
-/// The largest payload whose ESP packet is not longer than `room_bytes`; `None` when not even an empty one fits.
-pub const fn payload_that_fits(room_bytes: usize) -> Option<usize> {
-    match room_bytes.checked_sub(HEADER_BYTES + IV_BYTES + ICV_BYTES) {
-        Some(ciphertext) => (ciphertext & !3).checked_sub(TRAILER_BYTES),
-        None => None,
+    /// A cipher in CBC mode, its IV as long as its block, and an ICV.
+    pub(crate) const fn separate(block_bytes: u8, icv_bytes: u8) -> Self {
+        let header = HEADER_BYTES as u8;
+        Self {
+            operation_at: header,
+            payload_at: header + block_bytes,
+            alignment_bytes: block_bytes,
+            icv_bytes,
+        }
+    }
+
+    /// Where the bytes begin that an engine takes, from the SPI: at the payload with AES-GCM, whose IV goes into the nonce;
+    /// at the IV where it is authenticated with the ciphertext (RFC 4303 section 2.8).
+    #[inline]
+    pub const fn operation_at(self) -> usize {
+        self.operation_at as usize
+    }
+
+    /// Where the payload begins, from the SPI: behind the IV.
+    #[inline]
+    pub const fn payload_at(self) -> usize {
+        self.payload_at as usize
+    }
+
+    /// Length of the ICV, in bytes.
+    #[inline]
+    pub const fn icv_bytes(self) -> usize {
+        self.icv_bytes as usize
+    }
+
+    /// Padding in bytes for a payload, so that the ciphertext ends with a block and a word (RFC 4303 section 2.4).
+    #[inline]
+    pub const fn pad_len(self, payload_bytes: usize) -> usize {
+        payload_bytes.wrapping_add(TRAILER_BYTES).wrapping_neg() & self.mask()
+    }
+
+    /// Bytes of an ESP packet around a payload.
+    pub const fn sealed_len(self, payload_bytes: usize) -> usize {
+        let text = payload_bytes + self.pad_len(payload_bytes) + TRAILER_BYTES;
+        self.payload_at() + text + self.icv_bytes()
+    }
+
+    /// The largest payload whose ESP packet is not longer than `room_bytes`; `None` when not even an empty one fits.
+    pub const fn payload_that_fits(self, room_bytes: usize) -> Option<usize> {
+        match room_bytes.checked_sub(self.payload_at() + self.icv_bytes()) {
+            Some(ciphertext) => (ciphertext & !self.mask()).checked_sub(TRAILER_BYTES),
+            None => None,
+        }
+    }
+
+    /// Whether an ESP packet can have this length: all its parts, and a ciphertext of whole words and blocks.
+    #[inline]
+    pub const fn fits(self, esp_bytes: usize) -> bool {
+        let around = self.payload_at() + self.icv_bytes();
+        esp_bytes > around && (esp_bytes - around) & self.mask() == 0
+    }
+
+    // Block lengths are powers of two.
+    #[inline]
+    const fn mask(self) -> usize {
+        self.alignment_bytes as usize - 1
     }
 }
 
@@ -71,21 +130,31 @@ impl Aad {
 }
 
 /// Writes the trailer of a payload into the bytes behind it: padding 1, 2, 3 .., pad length, next header. `tail` begins
-/// where the payload ends and has at least [`TRAILER_BYTES`] + 3 bytes; what stands behind the trailer is overwritten
-/// with zeroes as far as the eighth byte, for the ICV comes there.
+/// where the payload ends and has room for the trailer; what stands behind the trailer may be overwritten with zeroes as
+/// far as the eighth byte, for the ICV comes there.
 #[inline]
 pub fn write_trailer(tail: &mut [u8], pad_len: usize, next_header: u8) {
-    let word = match pad_len & 3 {
+    let word = match pad_len {
         0 => [0, next_header, 0, 0, 0, 0, 0, 0],
         1 => [1, 1, next_header, 0, 0, 0, 0, 0],
         2 => [1, 2, 2, next_header, 0, 0, 0, 0],
-        _ => [1, 2, 3, 3, next_header, 0, 0, 0],
+        3 => [1, 2, 3, 3, next_header, 0, 0, 0],
+        _ => return write_long_trailer(tail, pad_len, next_header),
     };
     if let Some(first) = tail.first_chunk_mut::<8>() {
         *first = word;
     } else {
         let len = tail.len();
         tail.copy_from_slice(&word[..len]);
+    }
+}
+
+/// Blocks are padded with more than a word.
+#[cold]
+fn write_long_trailer(tail: &mut [u8], pad_len: usize, next_header: u8) {
+    let padding = (1..=pad_len).map(|number| number as u8);
+    for (byte, value) in tail.iter_mut().zip(padding.chain([pad_len as u8, next_header])) {
+        *byte = value;
     }
 }
 
@@ -116,28 +185,45 @@ pub fn read_trailer(text: &[u8]) -> Option<Trailer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Algorithm, Cbc, Integrity};
     use proptest::prelude::*;
+
+    fn framings() -> impl Strategy<Value = Framing> {
+        let separate =
+            (proptest::sample::select(&Cbc::ALL[..]), proptest::sample::select(&Integrity::ALL[..]))
+                .prop_map(|(cipher, integrity)| Algorithm::Separate(cipher, integrity).framing());
+        prop_oneof![Just(Framing::GCM), separate]
+    }
 
     proptest! {
         #[test]
-        fn a_trailer_reads_back(payload in 0usize..300, next_header: u8) {
-            let pad = pad_len(payload);
-            let mut text = vec![0xaa; payload + pad + TRAILER_BYTES];
-            write_trailer(&mut text[payload..], pad, next_header);
-            prop_assert_eq!(text.len() % 4, 0);
-            prop_assert_eq!(read_trailer(&text), Some(Trailer { next_header, len_bytes: pad + 2 }));
+        fn a_trailer_reads_back(framing in framings(), payload in 0usize..300, next_header: u8) {
+            let pad = framing.pad_len(payload);
+            let mut packet = vec![0xaa; framing.sealed_len(payload) - framing.payload_at()];
+            write_trailer(&mut packet[payload..], pad, next_header);
+            let text = &packet[..packet.len() - framing.icv_bytes()];
+            prop_assert_eq!(text.len() % usize::from(framing.alignment_bytes), 0);
+            prop_assert!(pad < usize::from(framing.alignment_bytes));
+            prop_assert_eq!(read_trailer(text), Some(Trailer { next_header, len_bytes: pad + 2 }));
             prop_assert!(text[..payload].iter().all(|byte| *byte == 0xaa));
         }
 
         #[test]
-        fn the_largest_payload_fits_and_one_more_does_not(room in 0usize..9100) {
-            match payload_that_fits(room) {
+        fn the_largest_payload_fits_and_one_more_does_not(framing in framings(), room in 0usize..9100) {
+            match framing.payload_that_fits(room) {
                 Some(payload) => {
-                    prop_assert!(sealed_len(payload) <= room);
-                    prop_assert!(sealed_len(payload + 1) > room);
+                    prop_assert!(framing.sealed_len(payload) <= room);
+                    prop_assert!(framing.sealed_len(payload + 1) > room);
                 }
-                None => prop_assert!(sealed_len(0) > room),
+                None => prop_assert!(framing.sealed_len(0) > room),
             }
+        }
+
+        #[test]
+        fn just_the_lengths_that_are_sealed_fit(framing in framings(), len in 0usize..400) {
+            let made = (0..400).any(|payload| framing.sealed_len(payload) == len);
+            prop_assert_eq!(framing.fits(len), made);
+            prop_assert!(!made || len >= LEAST_BYTES);
         }
 
         #[test]
@@ -158,9 +244,17 @@ mod tests {
         assert_eq!(read_trailer(&[9, 1, 2, 2, 4]), Some(Trailer { next_header: 4, len_bytes: 4 }));
     }
 
+    /// GRE and passenger in transport mode over 1500 bytes: what is left of 1480 after header, IV and ICV, in whole blocks,
+    /// less trailer and GRE.
     #[test]
-    fn the_usual_gre_tunnel_over_1500_bytes_carries_1442() {
-        let esp_room = 1500 - 20;
-        assert_eq!(payload_that_fits(esp_room).map(|payload| payload - 4), Some(1442));
+    fn the_usual_gre_tunnels_over_1500_bytes() {
+        let passenger =
+            |algorithm: Algorithm| algorithm.framing().payload_that_fits(1480).map(|payload| payload - 4);
+        assert_eq!(passenger(Algorithm::Combined(crate::Gcm::Aes256)), Some(1442));
+        let separate = |cipher, integrity| passenger(Algorithm::Separate(cipher, integrity));
+        assert_eq!(separate(Cbc::Aes128, Integrity::HmacSha1_96), Some(1434));
+        assert_eq!(separate(Cbc::Aes256, Integrity::HmacSha2_256_128), Some(1434));
+        assert_eq!(separate(Cbc::Aes256, Integrity::HmacSha2_512_256), Some(1418));
+        assert_eq!(separate(Cbc::TripleDes, Integrity::HmacMd5_96), Some(1442));
     }
 }

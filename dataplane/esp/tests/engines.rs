@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic in its helpers")]
 
-use esp::{Algorithm, Choice, Engine, EngineError, OpenOp, SaKey, SealOp};
+use esp::{Algorithm, Choice, Engine, EngineError, Gcm, Keys, OpenOp, SaKey, SealOp};
 use proptest::prelude::*;
 
 fn key(engine: &Engine, algorithm: Algorithm, bytes: &[u8]) -> SaKey {
     let mut key = SaKey::default();
-    engine.expand(algorithm, bytes, &mut key).unwrap();
+    engine.expand(algorithm, Keys { cipher: bytes, integrity: &[] }, &mut key).unwrap();
     key
 }
 
@@ -91,7 +91,11 @@ fn esp_packets_of_the_gcm_esp_test_vectors_come_out_the_same() {
     for engine in engines() {
         for vector in &ESP_VECTORS {
             let bytes = hex(vector.key);
-            let algorithm = if bytes.len() == 16 { Algorithm::Aes128Gcm16 } else { Algorithm::Aes256Gcm16 };
+            let algorithm = if bytes.len() == 16 {
+                Algorithm::Combined(Gcm::Aes128)
+            } else {
+                Algorithm::Combined(Gcm::Aes256)
+            };
             let key = key(&engine, algorithm, &bytes);
             let nonce: [u8; 12] = hex(vector.nonce).try_into().unwrap();
             let (aad, plaintext, sealed) = (hex(vector.aad), hex(vector.plaintext), hex(vector.sealed));
@@ -104,8 +108,14 @@ fn esp_packets_of_the_gcm_esp_test_vectors_come_out_the_same() {
 #[test]
 fn a_key_of_another_length_is_refused() {
     let engine = Engine::select(Choice::Auto).unwrap();
-    let error = engine.expand(Algorithm::Aes256Gcm16, &[0; 16], &mut SaKey::default()).unwrap_err();
-    assert_eq!(error, EngineError::KeyLength { expected: 32, found: 16 });
+    let refused = |cipher: &[u8], integrity: &[u8]| {
+        let algorithm = Algorithm::Combined(Gcm::Aes256);
+        engine.expand(algorithm, Keys { cipher, integrity }, &mut SaKey::default()).unwrap_err()
+    };
+    let of_cipher = EngineError::KeyLength { which: "a cipher", expected: 32, found: 16 };
+    assert_eq!(refused(&[0; 16], &[]), of_cipher);
+    let of_integrity = EngineError::KeyLength { which: "an integrity", expected: 0, found: 20 };
+    assert_eq!(refused(&[0; 32], &[0; 20]), of_integrity);
 }
 
 #[test]
@@ -136,7 +146,7 @@ proptest! {
         text in proptest::collection::vec(any::<u8>(), 0..1600),
         flipped in 0usize..1616,
     ) {
-        let algorithm = if wide { Algorithm::Aes256Gcm16 } else { Algorithm::Aes128Gcm16 };
+        let algorithm = if wide { Algorithm::Combined(Gcm::Aes256) } else { Algorithm::Combined(Gcm::Aes128) };
         let engines = engines();
         let keys: Vec<SaKey> = engines.iter().map(|e| key(e, algorithm, &secret[..algorithm.key_bytes()])).collect();
         let sealed = seal(&engines[0], &keys[0], nonce, &aad, &text);

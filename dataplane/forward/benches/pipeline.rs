@@ -9,7 +9,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use esp::{Algorithm, Choice, Engine, SaKey, SealOp};
+use esp::{Algorithm, Choice, Engine, Gcm, Keys, SaKey, SealOp};
 use forward::{Outcome, Pipeline, Shared, Update};
 use packet::{Frame, LinearClassifier, MISS, Meta, Prefix, RouteError, RouteLookup, TestFrame};
 use shm::records::{direction, owner, route};
@@ -197,7 +197,8 @@ fn quantiles(mut samples: Vec<Duration>) -> (f64, f64) {
 /// The ciphers alone, over what they get to see of a passenger: GRE header and trailer included.
 fn bare(engine: &Engine, size: usize) -> (f64, f64) {
     let mut key = SaKey::default();
-    engine.expand(Algorithm::Aes128Gcm16, &[7; 16], &mut key).unwrap();
+    let keys = Keys { cipher: &[7; 16], integrity: &[] };
+    engine.expand(Algorithm::Combined(Gcm::Aes128), keys, &mut key).unwrap();
     let mut texts = vec![vec![0x5a; size + 4 + 4 + 16]; BURST];
     let nonces: Vec<_> = (0..BURST as u64).map(|n| esp::framing::nonce([1; 4], n)).collect();
     let samples = (0..BURSTS).map(|_| {

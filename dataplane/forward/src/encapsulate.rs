@@ -1,6 +1,6 @@
 //! Into a tunnel: MTU, MSS, and the first pass of sealing: all headers and the trailer.
 
-use esp::framing::{self, Aad, ICV_BYTES, TRAILER_BYTES};
+use esp::framing::{self, Aad, TRAILER_BYTES};
 use packet::header::ethernet::{self, ethertype};
 use packet::header::icmp::IcmpError;
 use packet::header::icmpv6::Icmpv6Error;
@@ -197,10 +197,10 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
             self.count_tunnel(slot, len, origin);
             return self.transmit(port, frame, outcome);
         };
-        let inner = TEMPLATE_BYTES - usize::from(plan.esp_at) - framing::HEADER_BYTES - framing::IV_BYTES;
-        let pad = framing::pad_len(inner + len);
+        let inner = TEMPLATE_BYTES - usize::from(plan.payload_at);
+        let pad = plan.framing.pad_len(inner + len);
         let next_header = if plan.carrier_at != 0 { protocol::IPV4 } else { protocol::GRE };
-        match frame.append(pad + TRAILER_BYTES + ICV_BYTES) {
+        match frame.append(pad + TRAILER_BYTES + plan.framing.icv_bytes()) {
             Some(tail) => framing::write_trailer(tail, pad, next_header),
             None => return self.refuse_room(sa.slot, slot),
         }
@@ -209,7 +209,8 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
             Err(reason) => return self.shared.drop_at_tunnel(reason, slot),
         };
         let (nonce, aad) = (framing::nonce(sa.salt, sequence), Aad::new(sa.spi, sequence, sa.esn));
-        let (sa, text_at) = (sa.slot, u16::from(plan.esp_at - plan.start) + 16);
+        let text_at = u16::from(plan.esp_at - plan.start) + plan.framing.operation_at() as u16;
+        let sa = sa.slot;
         let fields = Fields { passenger_len: len, sequence, identification: sequence as u16, fragment_word };
         if !write_headers(&mut frame, plan, traits, &fields) {
             return self.refuse_room(sa, slot);
@@ -280,6 +281,7 @@ fn write_headers<F: Frame>(frame: &mut F, plan: &Plan, traits: Traits, fields: &
     if plan.esp_at != 0 {
         let esp_at = usize::from(plan.esp_at);
         put(head, esp_at + 4, (fields.sequence as u32).to_be_bytes());
+        // The IV of AES-GCM; another one is written over it when the packet is sealed.
         put(head, esp_at + 8, fields.sequence.to_be_bytes());
         if plan.udp_at != 0 {
             let udp_at = usize::from(plan.udp_at);

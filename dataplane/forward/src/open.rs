@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use esp::framing::{self, Aad, HEADER_BYTES, ICV_BYTES, IV_BYTES, LEAST_BYTES};
+use esp::framing::{self, Aad, Framing};
 use esp::{OpenOp, Verdict};
 use packet::header::ipv4::{self, Ipv4};
 use packet::header::ipv6::Ipv6;
@@ -82,16 +82,14 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
         let Candidate { frame, sa: slot, esp_at, port } = candidate;
         let bytes = frame.bytes();
         let esp_at = usize::from(esp_at);
-        let text_at = esp_at + HEADER_BYTES + IV_BYTES;
         let destination = bytes.get(ethernet::LEN_BYTES..).and_then(Ipv4::parse).map(Ipv4::destination);
         let Some(sa) = self.tables.sa(slot).filter(|sa| Some(sa.local) == destination) else {
             return self.pass_on(frame, port, outcome);
         };
-        let front: Option<&[u8; HEADER_BYTES + IV_BYTES]> =
-            bytes.get(esp_at..).and_then(|esp| esp.first_chunk());
-        let (Some(front), true) =
-            (front, bytes.len() >= esp_at + LEAST_BYTES && (bytes.len() - text_at).is_multiple_of(4))
-        else {
+        let framing = sa.framing;
+        let esp = bytes.get(esp_at..).unwrap_or_default();
+        let front: Option<&[u8; Framing::GCM.payload_at()]> = esp.first_chunk();
+        let (Some(front), true) = (front, framing.fits(esp.len())) else {
             return self.refuse_malformed(slot);
         };
         let [.., l0, l1, l2, l3, i0, i1, i2, i3, i4, i5, i6, i7] = *front;
@@ -112,7 +110,8 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
             aad: Aad::new(sa.spi, sequence, sa.esn),
             sequence,
             sa: slot,
-            text_at: text_at as u16,
+            text_at: (esp_at + framing.operation_at()) as u16,
+            payload_at: (esp_at + framing.payload_at()) as u16,
             port,
             frame,
         });
@@ -168,9 +167,9 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
         if verdict != Verdict::New {
             return self.refuse_replay(packet.sa, verdict);
         }
-        let payload_at = usize::from(packet.text_at);
+        let payload_at = usize::from(packet.payload_at);
         let text = packet.frame.bytes().get(payload_at..).unwrap_or_default();
-        let text = text.get(..text.len().saturating_sub(ICV_BYTES)).unwrap_or_default();
+        let text = text.get(..text.len().saturating_sub(sa.framing.icv_bytes())).unwrap_or_default();
         let Some(trailer) = framing::read_trailer(text) else {
             count(&sa.runtime.malformed);
             return self.shared.drop_one(Drop::EspMalformed);

@@ -8,6 +8,7 @@
 //! A plan holds for one epoch of the tables: route, next hop, crypto map, policy and SA are looked up when it is made,
 //! not for each packet.
 
+use esp::framing::{Framing, HEADER_BYTES};
 use packet::header::{ethernet, gre, ipv4, protocol};
 use packet::{Classifier, FiveTuple, NO_MATCH, RouteLookup, checksum};
 use shm::{Drop, EventKind};
@@ -18,8 +19,10 @@ use crate::sa::{Owner, Sa};
 use crate::tables::Tables;
 use crate::tunnel::{Protection, Tunnel};
 
-/// Bytes of a template. The longest chain of headers (UDP, tunnel mode, GRE key) has 86.
+/// Bytes of a template. The longest chain of headers (UDP, an IV of 16, tunnel mode, GRE key) has 94.
 pub(crate) const TEMPLATE_BYTES: usize = 96;
+/// ESP header with the longest IV.
+const LONGEST_ESP_BYTES: usize = HEADER_BYTES + 16;
 
 /// What becomes of a tunnel's packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +55,10 @@ pub(crate) struct Plan {
     pub(crate) start: u8,
     pub(crate) udp_at: u8,
     pub(crate) esp_at: u8,
+    /// Where the payload of ESP begins: behind the IV.
+    pub(crate) payload_at: u8,
+    /// How ESP is framed, from its SA.
+    pub(crate) framing: Framing,
     pub(crate) carrier_at: u8,
     pub(crate) gre_at: u8,
 }
@@ -74,6 +81,8 @@ impl Plan {
             start: TEMPLATE_BYTES as u8,
             udp_at: 0,
             esp_at: 0,
+            payload_at: 0,
+            framing: Framing::GCM,
             carrier_at: 0,
             gre_at: 0,
         }
@@ -152,9 +161,11 @@ impl Plan {
                 self.carrier_sum = u32::from(checksum::fold(checksum::sum(&carrier)));
                 self.carrier_at = push(&mut self.template, &carrier);
             }
-            let mut esp = [0; 16];
+            self.framing = sa.framing;
+            let mut esp = [0; LONGEST_ESP_BYTES];
             esp[..4].copy_from_slice(&sa.spi.to_be_bytes());
-            self.esp_at = push(&mut self.template, &esp);
+            self.esp_at = push(&mut self.template, &esp[..sa.framing.payload_at()]);
+            self.payload_at = self.esp_at + sa.framing.payload_at() as u8;
             if sa.udp {
                 self.udp_at = push(&mut self.template, &sa.udp_header());
             }

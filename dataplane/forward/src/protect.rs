@@ -1,6 +1,6 @@
 //! Packets that a crypto map protects, other than the GRE of our tunnels.
 
-use esp::framing::{self, Aad, ICV_BYTES, TRAILER_BYTES};
+use esp::framing::{self, Aad, TRAILER_BYTES};
 use packet::header::icmp::IcmpError;
 use packet::header::ipv4::{self, Ipv4};
 use packet::header::{ethernet, protocol};
@@ -91,8 +91,8 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
             return self.shared.drop_one(Drop::Truncated);
         }
         let payload_len = frame.bytes().len();
-        let pad = framing::pad_len(payload_len);
-        match frame.append(pad + TRAILER_BYTES + ICV_BYTES) {
+        let pad = sa.framing.pad_len(payload_len);
+        match frame.append(pad + TRAILER_BYTES + sa.framing.icv_bytes()) {
             Some(tail) => framing::write_trailer(tail, pad, next_header),
             None => return self.shared.drop_one(Drop::NoHeadroom),
         }
@@ -109,7 +109,7 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
             nonce: framing::nonce(sa.salt, sequence),
             aad: Aad::new(sa.spi, sequence, sa.esn),
             sa: slot,
-            text_at: headers_len as u16,
+            text_at: (ethernet::LEN_BYTES + sa.outer_len() + sa.framing.operation_at()) as u16,
             port: exit.port,
             fragment_to_bytes: if fragment_after { exit.mtu_bytes as u16 } else { 0 },
         };
@@ -130,7 +130,8 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
     }
 }
 
-/// Writes all that stands in front of the ciphertext: `room` is just as long.
+/// Writes all that stands in front of the ciphertext: `room` is just as long. Where the IV is not the sequence number, the
+/// engine writes it.
 fn write_front(
     room: &mut [u8],
     sa: &Sa,

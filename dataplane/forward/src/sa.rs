@@ -1,10 +1,10 @@
 //! A security association, as the stages use it.
 
-use esp::framing::{HEADER_BYTES, IV_BYTES};
-use esp::{Algorithm, Engine, ReplayWindow, SaKey};
+use esp::framing::Framing;
+use esp::{Algorithm, Cbc, Engine, Gcm, Integrity, Keys, ReplayWindow, SaKey};
 use packet::RuleMatch;
 use packet::header::{ipv4, protocol, udp};
-use shm::records::{SaRecord, algorithm, direction, mode, owner};
+use shm::records::{SaRecord, algorithm, direction, integrity, mode, owner};
 use shm::{EventKind, EventRecord, SaRuntime};
 
 use crate::crypto_map::rule_match;
@@ -40,7 +40,8 @@ pub struct Sa {
     hard_packets: u64,
     soft_bytes: u64,
     hard_bytes: u64,
-    // What inbound packets need besides.
+    // What inbound packets need besides. How outbound ones are framed stands in the plan of their tunnel.
+    pub(crate) framing: Framing,
     pub(crate) owner: Owner,
     pub(crate) remote: [u8; 4],
     local_port: u16,
@@ -77,11 +78,7 @@ impl Sa {
         if record.family != 4 {
             return Err(RecordError::Family);
         }
-        let algorithm = match record.algorithm {
-            algorithm::AES_128_GCM_16 => Algorithm::Aes128Gcm16,
-            algorithm::AES_256_GCM_16 => Algorithm::Aes256Gcm16,
-            _ => return Err(RecordError::Algorithm),
-        };
+        let algorithm = algorithm_of(record).ok_or(RecordError::Algorithm)?;
         let owner = match record.owner_kind {
             owner::TUNNEL => Owner::Tunnel(record.owner),
             owner::POLICY => Owner::Policy(record.owner),
@@ -106,6 +103,7 @@ impl Sa {
             soft_bytes: limit(record.soft_bytes),
             hard_bytes: limit(record.hard_bytes),
             generation: record.generation,
+            framing: algorithm.framing(),
             traffic_told_ms: 0,
             move_told_ms: 0,
             key: SaKey::default(),
@@ -113,8 +111,10 @@ impl Sa {
             remote_port: record.remote_port,
             selector: rule_match(&record.selector)?,
         });
-        let key = record.key.get(..record.key_len as usize).ok_or(RecordError::Key)?;
-        engine.expand(algorithm, key, &mut sa.key).map_err(|_| RecordError::Key)?;
+        let cipher = record.key.get(..usize::from(record.key_len)).ok_or(RecordError::Key)?;
+        let integrity =
+            record.integrity_key.get(..algorithm.integrity_key_bytes()).ok_or(RecordError::Key)?;
+        engine.expand(algorithm, Keys { cipher, integrity }, &mut sa.key).map_err(|_| RecordError::Key)?;
         Ok(sa)
     }
 
@@ -131,13 +131,17 @@ impl Sa {
 
     /// Bytes in front of the payload: outer IPv4 header, UDP header, ESP header and IV.
     pub(crate) const fn headers_len(&self) -> usize {
-        ipv4::LEN_BYTES + if self.udp { udp::LEN_BYTES } else { 0 } + HEADER_BYTES + IV_BYTES
+        self.outer_len() + self.framing.payload_at()
+    }
+
+    /// Bytes in front of ESP: outer IPv4 header and UDP header.
+    pub(crate) const fn outer_len(&self) -> usize {
+        ipv4::LEN_BYTES + if self.udp { udp::LEN_BYTES } else { 0 }
     }
 
     /// The largest payload (in tunnel mode: the largest IP packet) whose ESP packet fits an MTU, in bytes.
     pub(crate) fn payload_that_fits(&self, mtu_bytes: usize) -> Option<usize> {
-        let outer = self.headers_len() - HEADER_BYTES - IV_BYTES;
-        esp::framing::payload_that_fits(mtu_bytes.checked_sub(outer)?)
+        self.framing.payload_that_fits(mtu_bytes.checked_sub(self.outer_len())?)
     }
 
     /// The IP protocol that the outer header names.
@@ -193,6 +197,30 @@ impl Sa {
     /// An event about this SA.
     pub(crate) fn event(&self, kind: EventKind) -> EventRecord {
         EventRecord::of_sa(kind, self.slot, self.generation, self.spi)
+    }
+}
+
+/// The algorithm that a record names; `None` if its numbers make none.
+fn algorithm_of(record: &SaRecord) -> Option<Algorithm> {
+    let integrity = match record.integrity {
+        integrity::NONE => None,
+        integrity::HMAC_MD5_96 => Some(Integrity::HmacMd5_96),
+        integrity::HMAC_SHA1_96 => Some(Integrity::HmacSha1_96),
+        integrity::HMAC_SHA2_256_128 => Some(Integrity::HmacSha2_256_128),
+        integrity::HMAC_SHA2_384_192 => Some(Integrity::HmacSha2_384_192),
+        integrity::HMAC_SHA2_512_256 => Some(Integrity::HmacSha2_512_256),
+        _ => return None,
+    };
+    let separate = |cipher| integrity.map(|integrity| Algorithm::Separate(cipher, integrity));
+    let combined = |gcm| integrity.is_none().then_some(Algorithm::Combined(gcm));
+    match record.algorithm {
+        algorithm::AES_128_GCM_16 => combined(Gcm::Aes128),
+        algorithm::AES_256_GCM_16 => combined(Gcm::Aes256),
+        algorithm::AES_128_CBC => separate(Cbc::Aes128),
+        algorithm::AES_192_CBC => separate(Cbc::Aes192),
+        algorithm::AES_256_CBC => separate(Cbc::Aes256),
+        algorithm::TRIPLE_DES_CBC => separate(Cbc::TripleDes),
+        _ => None,
     }
 }
 

@@ -54,8 +54,10 @@ pub(crate) struct Opening<F> {
     pub(crate) sequence: u64,
     /// Slot of the SA.
     pub(crate) sa: u32,
-    /// Where the ciphertext begins.
+    /// Where the bytes that the engine takes begin.
     pub(crate) text_at: u16,
+    /// Where the payload begins.
+    pub(crate) payload_at: u16,
     /// Slot of the port that it came by.
     pub(crate) port: u32,
 }
@@ -67,7 +69,7 @@ pub(crate) struct Sealing<F> {
     pub(crate) aad: Aad,
     /// Slot of the SA.
     pub(crate) sa: u32,
-    /// Where the plaintext begins.
+    /// Where the bytes that the engine takes begin.
     pub(crate) text_at: u16,
     /// Slot of the port that it leaves by.
     pub(crate) port: u32,

@@ -14,13 +14,15 @@ fn total_drops(gateway: &Gateway) -> u64 {
 }
 
 fn any_shape() -> impl Strategy<Value = Shape> {
-    (any::<[bool; 5]>(), proptest::option::of(any::<u32>())).prop_map(|(bits, key)| Shape {
-        tunnel_mode: bits[0],
-        udp: bits[1],
-        esn: bits[2],
-        wide: bits[3],
-        key,
-        crypto_map: bits[4],
+    (any::<[bool; 4]>(), any::<u8>(), proptest::option::of(any::<u32>())).prop_map(|(bits, suite, key)| {
+        Shape {
+            tunnel_mode: bits[0],
+            udp: bits[1],
+            esn: bits[2],
+            suite: Suite::any(suite),
+            key,
+            crypto_map: bits[3],
+        }
     })
 }
 
@@ -127,7 +129,8 @@ fn seal_as_alpha(beta: &Gateway, text: Vec<u8>) -> Vec<u8> {
     let mut key = esp::SaKey::default();
     let mut secret = [0x42; 16];
     secret[0] = 2;
-    beta.engine.expand(esp::Algorithm::Aes128Gcm16, &secret, &mut key).unwrap();
+    let keys = esp::Keys { cipher: &secret, integrity: &[] };
+    beta.engine.expand(esp::Algorithm::Combined(esp::Gcm::Aes128), keys, &mut key).unwrap();
     let (nonce, aad) = (esp::framing::nonce([1, 2, 3, 4], 1), esp::framing::Aad::new(0x1002, 1, true));
     let mut sealed = [text, vec![0; 16]].concat();
     let op = esp::SealOp { key: &key, nonce: &nonce, aad: aad.as_bytes(), text_and_icv: &mut sealed };

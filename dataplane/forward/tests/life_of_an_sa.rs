@@ -182,6 +182,11 @@ fn records_that_the_fast_path_can_not_serve_are_refused() {
     };
     assert_eq!(refuse(|sa| sa.family = 6), forward::RecordError::Family);
     assert_eq!(refuse(|sa| sa.algorithm = 9), forward::RecordError::Algorithm);
+    assert_eq!(refuse(|sa| sa.integrity = 1), forward::RecordError::Algorithm);
+    assert_eq!(
+        refuse(|sa| sa.algorithm = shm::records::algorithm::AES_128_CBC),
+        forward::RecordError::Algorithm
+    );
     assert_eq!(refuse(|sa| sa.key_len = 15), forward::RecordError::Key);
     assert_eq!(refuse(|sa| sa.key_len = 99), forward::RecordError::Key);
     assert_eq!(refuse(|sa| sa.owner_kind = 7), forward::RecordError::Owner);
@@ -217,7 +222,7 @@ fn a_key_of_another_engine_seals_and_opens_nothing() {
 #[test]
 fn both_engines_put_the_same_packets_on_the_wire() {
     let mut sites: Vec<_> = [Choice::Portable, Choice::Auto]
-        .map(|choice| site(choice, Shape { wide: true, ..Shape::default() }, 1, ALPHA, BETA))
+        .map(|choice| site(choice, Shape { suite: Suite::AES_256_GCM, ..Shape::default() }, 1, ALPHA, BETA))
         .into();
     let frames: Vec<_> = (0..32).map(|n| frame_v4(RED, &passenger(1, 2, n * 40))).collect();
     let sent: Vec<_> = sites.iter_mut().map(|site| site.wire(RED, &frames).sent).collect();

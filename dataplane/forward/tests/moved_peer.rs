@@ -13,8 +13,14 @@ use support::*;
 
 const PUBLIC: [u8; 4] = [192, 0, 2, 77];
 const PORT: u16 = 31_007;
-const NATTED: Shape =
-    Shape { udp: true, tunnel_mode: false, esn: true, wide: false, key: None, crypto_map: false };
+const NATTED: Shape = Shape {
+    udp: true,
+    tunnel_mode: false,
+    esn: true,
+    suite: Suite::AES_128_GCM,
+    key: None,
+    crypto_map: false,
+};
 const MOVED: (EventKind, u32) = (EventKind::PeerMoved, 1);
 
 /// The frame as a NAT sends it on from this place.

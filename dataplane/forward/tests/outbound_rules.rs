@@ -161,17 +161,19 @@ fn a_passenger_over_the_mtu_is_answered_or_fragmented() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
     #[test]
     fn no_encapsulated_packet_exceeds_the_port_and_fragments_reassemble(
         bits: [bool; 4],
+        suite: u8,
         key in proptest::option::of(any::<u32>()),
         port_mtu in 576u32..3000,
         tunnel_mtu in 300u32..3000,
         len in 0usize..1900,
     ) {
         let [tunnel_mode, udp, esn, crypto_map] = bits;
-        let (mut alpha, mut beta) = pair(Shape { tunnel_mode, udp, esn, key, crypto_map, ..Shape::default() });
+        let shape = Shape { tunnel_mode, udp, esn, suite: Suite::any(suite), key, crypto_map };
+        let (mut alpha, mut beta) = pair(shape);
         alpha.port(BLACK, |port| (port.mtu_bytes, port.crypto_map) = (port_mtu, u8::from(crypto_map)));
         let change = |t: &mut shm::records::TunnelRecord| {
             (t.local, t.remote, t.mtu_bytes) = (v4(ALPHA), v4(BETA), tunnel_mtu);
@@ -269,7 +271,15 @@ fn in_transit_a_port_answers_or_fragments_too() {
 
 #[test]
 fn the_crypto_map_protects_other_traffic_in_both_modes() {
-    for tunnel_mode in [false, true] {
+    // With each, the largest packet that fits.
+    for (suite, tunnel_mode, most) in [
+        (Suite::AES_128_GCM, false, 1466),
+        (Suite::AES_128_GCM, true, 1446),
+        (Suite::AES_256_CBC_SHA2_256, false, 1458),
+        (Suite::AES_256_CBC_SHA2_256, true, 1438),
+        (Suite::TRIPLE_DES_MD5, false, 1466),
+        (Suite::TRIPLE_DES_MD5, true, 1446),
+    ] {
         let (mut alpha, mut beta) = pair(Shape { tunnel_mode, crypto_map: true, ..Shape::default() });
         for (gateway, local, remote) in [(&mut alpha, ALPHA, BETA), (&mut beta, BETA, ALPHA)] {
             let spis = if local == ALPHA { [2, 1] } else { [1, 2] };
@@ -279,6 +289,7 @@ fn the_crypto_map_protects_other_traffic_in_both_modes() {
                     (sa.owner_kind, sa.owner, sa.selector.protocol) = (owner::POLICY, 1, 0);
                     (sa.local, sa.remote) = (v4(local), v4(remote));
                     sa.mode = if tunnel_mode { mode::TUNNEL } else { mode::TRANSPORT };
+                    suite.put(sa);
                 });
             }
             gateway.policy(1, 2);
@@ -323,8 +334,7 @@ fn the_crypto_map_protects_other_traffic_in_both_modes() {
         let packet = change_v4(source, destination, 17, &long, |header| header.fragment_word = DONT_FRAGMENT);
         let answer =
             alpha.host(Twin::tap(BLACK), &[ethernet(PEER_MAC, 0x800, &packet)]).one_punt(Twin::tap(BLACK));
-        let most: u16 = if tunnel_mode { 1446 } else { 1466 };
-        assert_eq!((answer[34], &answer[40..42]), (3, &most.to_be_bytes()[..]));
+        assert_eq!((answer[34], &answer[40..42]), (3, &u16::to_be_bytes(most)[..]));
         let packet = packet_v4(source, destination, 17, &long);
         let sent = alpha.host(Twin::tap(BLACK), &[ethernet(PEER_MAC, 0x800, &packet)]).sent;
         assert!(sent.len() == 2 && sent.iter().all(|(_, frame)| frame.len() <= 1514 && frame[23] == 50));

@@ -16,11 +16,14 @@ const ORACLE: &str = include_str!("scapy_oracle.py");
 fn ask(shape: Shape, verb: &str, frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let mut request = format!(
-        "{verb} {} {} {} {} {}\n",
+        "{verb} {} {} {} {} {} {} {} {}\n",
         if shape.tunnel_mode { "tunnel" } else { "transport" },
         if shape.udp { "udp" } else { "ip" },
         if shape.esn { "esn" } else { "plain" },
-        if shape.wide { 32 } else { 16 },
+        shape.suite.cipher_name(),
+        shape.suite.key_len(),
+        shape.suite.integrity_name(),
+        shape.suite.integrity_key_len(),
         shape.key.map_or("none".to_owned(), |key| key.to_string()),
     );
     frames.iter().for_each(|frame| request += &format!("{}\n", hex(frame)));
@@ -41,16 +44,22 @@ fn ask(shape: Shape, verb: &str, frames: &[Vec<u8>]) -> Vec<Vec<u8>> {
     text.lines().map(bytes).collect()
 }
 
+/// Every shape with AES-GCM and with a suite of separate algorithms; every suite with and without ESN.
 fn shapes() -> Vec<Shape> {
     let base = Shape::default();
-    vec![
-        Shape { esn: false, ..base },
-        base,
-        Shape { wide: true, key: Some(0xdead_beef), ..base },
-        Shape { tunnel_mode: true, wide: true, ..base },
-        Shape { tunnel_mode: true, udp: true, esn: false, key: Some(1), ..base },
-        Shape { udp: true, ..base },
-    ]
+    let mut shapes = vec![];
+    for suite in [Suite::AES_256_GCM, Suite::AES_256_CBC_SHA2_256] {
+        shapes.extend([
+            Shape { suite, key: Some(0xdead_beef), ..base },
+            Shape { suite, tunnel_mode: true, ..base },
+            Shape { suite, tunnel_mode: true, udp: true, esn: false, key: Some(1), ..base },
+            Shape { suite, udp: true, ..base },
+        ]);
+    }
+    for suite in Suite::all() {
+        shapes.extend([true, false].map(|esn| Shape { suite, esn, ..base }));
+    }
+    shapes
 }
 
 fn packets() -> Vec<Vec<u8>> {

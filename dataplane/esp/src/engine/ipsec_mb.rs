@@ -6,8 +6,9 @@ use std::ptr;
 
 use zeroize::Zeroize;
 
-use super::{Algorithm, CipherEngine, EngineError, Expanded, Icv, SaKey};
-use crate::framing::{ICV_BYTES, Nonce};
+use super::{CipherEngine, EngineError, Expanded, Icv, SaKey};
+use crate::algorithm::Gcm;
+use crate::framing::{GCM_ICV_BYTES, Nonce};
 
 #[allow(
     non_camel_case_types,
@@ -54,7 +55,7 @@ pub(super) struct IpsecMb {
 /// An expanded key.
 pub(super) struct Key {
     data: bindings::gcm_key_data,
-    algorithm: Algorithm,
+    gcm: Gcm,
 }
 
 // The library loads the schedule with instructions that fault when it is not aligned.
@@ -143,7 +144,7 @@ impl IpsecMb {
                 aad.as_ptr(),
                 aad.len() as u64,
                 icv.as_mut_ptr(),
-                ICV_BYTES as u64,
+                GCM_ICV_BYTES as u64,
             );
         }
     }
@@ -152,18 +153,18 @@ impl IpsecMb {
 impl CipherEngine for IpsecMb {
     type Key = Key;
 
-    fn expand(&self, algorithm: Algorithm, key: &[u8], into: &mut SaKey) {
-        if key.len() != algorithm.key_bytes() {
+    fn expand(&self, gcm: Gcm, key: &[u8], into: &mut SaKey) {
+        if key.len() != gcm.key_bytes() {
             *into = SaKey::default();
             return;
         }
         // SAFETY: the structure is plain bytes, valid when zero.
         let data = unsafe { MaybeUninit::<bindings::gcm_key_data>::zeroed().assume_init() };
-        *into = SaKey(Expanded::IpsecMb(Key { data, algorithm }));
+        *into = SaKey(Expanded::IpsecMb(Key { data, gcm }));
         if let Expanded::IpsecMb(expanded) = &mut into.0 {
-            let precompute = match algorithm {
-                Algorithm::Aes128Gcm16 => self.precompute_128,
-                Algorithm::Aes256Gcm16 => self.precompute_256,
+            let precompute = match gcm {
+                Gcm::Aes128 => self.precompute_128,
+                Gcm::Aes256 => self.precompute_256,
             };
             // SAFETY: the key has the length of its algorithm (checked above); `data` is where the schedule goes.
             unsafe { precompute(key.as_ptr().cast(), &mut expanded.data) };
@@ -180,9 +181,9 @@ impl CipherEngine for IpsecMb {
 
     #[inline]
     fn seal(&self, key: &Key, nonce: &Nonce, aad: &[u8], text: &mut [u8], icv: &mut Icv) -> bool {
-        let function = match key.algorithm {
-            Algorithm::Aes128Gcm16 => self.seal_128,
-            Algorithm::Aes256Gcm16 => self.seal_256,
+        let function = match key.gcm {
+            Gcm::Aes128 => self.seal_128,
+            Gcm::Aes256 => self.seal_256,
         };
         Self::crypt(function, key, nonce, aad, text, icv);
         true
@@ -190,11 +191,11 @@ impl CipherEngine for IpsecMb {
 
     #[inline]
     fn open(&self, key: &Key, nonce: &Nonce, aad: &[u8], text: &mut [u8], icv: &Icv) -> bool {
-        let function = match key.algorithm {
-            Algorithm::Aes128Gcm16 => self.open_128,
-            Algorithm::Aes256Gcm16 => self.open_256,
+        let function = match key.gcm {
+            Gcm::Aes128 => self.open_128,
+            Gcm::Aes256 => self.open_256,
         };
-        let mut computed = [0; ICV_BYTES];
+        let mut computed = [0; GCM_ICV_BYTES];
         Self::crypt(function, key, nonce, aad, text, &mut computed);
         // One comparison of the whole ICV: its time does not tell where it differs.
         u128::from_ne_bytes(computed) ^ u128::from_ne_bytes(*icv) == 0

@@ -4,34 +4,26 @@
 mod ipsec_mb;
 mod portable;
 mod self_test;
+mod separate;
 
 use thiserror::Error;
 
-use crate::framing::{ICV_BYTES, Nonce};
+use crate::algorithm::{Algorithm, Gcm};
+use crate::framing::{GCM_ICV_BYTES, Nonce};
 
-/// An integrity check value.
-pub type Icv = [u8; ICV_BYTES];
+/// An integrity check value of AES-GCM.
+pub type Icv = [u8; GCM_ICV_BYTES];
 
 /// Most operations of one batch.
 pub const MAX_BATCH: usize = 64;
 
-/// An ESP algorithm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Algorithm {
-    /// AES-128-GCM with a 16-octet ICV (RFC 4106).
-    Aes128Gcm16,
-    /// AES-256-GCM with a 16-octet ICV (RFC 4106).
-    Aes256Gcm16,
-}
-
-impl Algorithm {
-    /// Length of the key without salt, in bytes.
-    pub const fn key_bytes(self) -> usize {
-        match self {
-            Self::Aes128Gcm16 => 16,
-            Self::Aes256Gcm16 => 32,
-        }
-    }
+/// The keys of an SA, as they were agreed.
+#[derive(Clone, Copy)]
+pub struct Keys<'a> {
+    /// Of the cipher, without salt.
+    pub cipher: &'a [u8],
+    /// Of the integrity algorithm; empty in combined mode.
+    pub integrity: &'a [u8],
 }
 
 /// Which engine an operator asks for.
@@ -71,8 +63,10 @@ pub enum EngineError {
     #[error("the {0} engine failed its self-test")]
     SelfTest(&'static str),
     /// A key of the wrong length.
-    #[error("a key of {found} bytes where the algorithm has {expected}")]
+    #[error("{which} key of {found} bytes where the algorithm has {expected}")]
     KeyLength {
+        /// Of which part of the algorithm, with its article.
+        which: &'static str,
         /// Bytes needed.
         expected: usize,
         /// Bytes given.
@@ -85,11 +79,13 @@ pub enum EngineError {
 pub struct SealOp<'a> {
     /// Key of the SA.
     pub key: &'a SaKey,
-    /// Salt and IV. Written well before the call: a wide load of bytes just written by narrow stores stalls.
+    /// Of the packet, never the same twice with one key. Written well before the call: a wide load of bytes just written
+    /// by narrow stores stalls.
     pub nonce: &'a Nonce,
-    /// Additional authenticated data, 8 or 12 bytes.
+    /// SPI and sequence number as [`crate::framing::Aad`] has them, 8 or 12 bytes.
     pub aad: &'a [u8],
-    /// Plaintext, and behind it room for the ICV; ciphertext and ICV afterwards.
+    /// From [`crate::framing::Framing::operation_at`] on: room for the IV if that is authenticated, plaintext, room for the
+    /// ICV; IV, ciphertext and ICV afterwards.
     pub text_and_icv: &'a mut [u8],
 }
 
@@ -98,21 +94,22 @@ pub struct SealOp<'a> {
 pub struct OpenOp<'a> {
     /// Key of the SA.
     pub key: &'a SaKey,
-    /// Salt and IV, written well before the call.
+    /// Salt and IV with AES-GCM, else not looked at; written well before the call.
     pub nonce: &'a Nonce,
-    /// Additional authenticated data, 8 or 12 bytes.
+    /// SPI and sequence number as [`crate::framing::Aad`] has them, 8 or 12 bytes.
     pub aad: &'a [u8],
-    /// Ciphertext and ICV; plaintext and ICV afterwards.
+    /// From [`crate::framing::Framing::operation_at`] on: the IV if that is authenticated, ciphertext, ICV; plaintext in
+    /// place of the ciphertext afterwards.
     pub text_and_icv: &'a mut [u8],
 }
 
-/// What an engine does with one packet; [`Engine`] calls it for a batch.
+/// What an engine does with one packet of AES-GCM; [`Engine`] calls it for a batch.
 pub trait CipherEngine {
     /// An expanded key: cipher rounds and hash powers. It wipes itself when dropped.
     type Key;
 
     /// Expands a key of the algorithm's length in place, so that no copy is left behind.
-    fn expand(&self, algorithm: Algorithm, key: &[u8], into: &mut SaKey);
+    fn expand(&self, gcm: Gcm, key: &[u8], into: &mut SaKey);
 
     /// The engine's part of a key; `None` if another engine expanded it.
     fn key<'a>(&self, key: &'a SaKey) -> Option<&'a Self::Key>;
@@ -139,6 +136,8 @@ enum Expanded {
     #[cfg(feature = "ipsec-mb")]
     IpsecMb(ipsec_mb::Key),
     Portable(portable::Key),
+    /// Of whichever engine. Boxed: it is large, and not the one for speed.
+    Separate(Box<separate::Key>),
 }
 
 impl SaKey {
@@ -148,7 +147,7 @@ impl SaKey {
         match &self.0 {
             #[cfg(feature = "ipsec-mb")]
             Expanded::IpsecMb(key) => key.touch(),
-            Expanded::Empty | Expanded::Portable(_) => 0,
+            Expanded::Empty | Expanded::Portable(_) | Expanded::Separate(_) => 0,
         }
     }
 }
@@ -236,16 +235,26 @@ impl Engine {
         }
     }
 
-    /// Expands a key in place.
+    /// Expands the keys of an SA in place.
     ///
     /// # Errors
-    /// The key's length is not the algorithm's.
-    pub fn expand(&self, algorithm: Algorithm, key: &[u8], into: &mut SaKey) -> Result<(), EngineError> {
-        let expected = algorithm.key_bytes();
-        if key.len() != expected {
-            return Err(EngineError::KeyLength { expected, found: key.len() });
+    /// The length of a key is not the algorithm's.
+    pub fn expand(&self, algorithm: Algorithm, keys: Keys<'_>, into: &mut SaKey) -> Result<(), EngineError> {
+        for (which, key, expected) in [
+            ("a cipher", keys.cipher, algorithm.key_bytes()),
+            ("an integrity", keys.integrity, algorithm.integrity_key_bytes()),
+        ] {
+            if key.len() != expected {
+                return Err(EngineError::KeyLength { which, expected, found: key.len() });
+            }
         }
-        with_engine!(self, engine => engine.expand(algorithm, key, into));
+        match algorithm {
+            Algorithm::Combined(gcm) => with_engine!(self, engine => engine.expand(gcm, keys.cipher, into)),
+            Algorithm::Separate(cipher, integrity) => {
+                let expanded = separate::Key::new(cipher, integrity, keys).map(Box::new);
+                *into = SaKey(expanded.map_or(Expanded::Empty, Expanded::Separate));
+            }
+        }
         Ok(())
     }
 
@@ -254,10 +263,9 @@ impl Engine {
     #[inline]
     pub fn seal<'a>(&self, ops: impl Iterator<Item = SealOp<'a>>) -> u64 {
         with_engine!(self, engine => run(ops, |op| {
-            match (engine.key(op.key), op.text_and_icv.split_last_chunk_mut()) {
-                (Some(key), Some((text, icv))) => engine.seal(key, op.nonce, op.aad, text, icv),
-                _ => false,
-            }
+            let Some(key) = engine.key(op.key) else { return seal_separately(op) };
+            let Some((text, icv)) = op.text_and_icv.split_last_chunk_mut() else { return false };
+            engine.seal(key, op.nonce, op.aad, text, icv)
         }))
     }
 
@@ -265,11 +273,29 @@ impl Engine {
     #[inline]
     pub fn open<'a>(&self, ops: impl Iterator<Item = OpenOp<'a>>) -> u64 {
         with_engine!(self, engine => run(ops, |op| {
-            match (engine.key(op.key), op.text_and_icv.split_last_chunk_mut()) {
-                (Some(key), Some((text, icv))) => engine.open(key, op.nonce, op.aad, text, icv),
-                _ => false,
-            }
+            let Some(key) = engine.key(op.key) else { return open_separately(op) };
+            let Some((text, icv)) = op.text_and_icv.split_last_chunk_mut() else { return false };
+            engine.open(key, op.nonce, op.aad, text, icv)
         }))
+    }
+}
+
+/// Out of the way of AES-GCM.
+#[cold]
+#[inline(never)]
+fn seal_separately(op: SealOp<'_>) -> bool {
+    match &op.key.0 {
+        Expanded::Separate(key) => key.seal(op.nonce, op.aad, op.text_and_icv),
+        _ => false,
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn open_separately(op: OpenOp<'_>) -> bool {
+    match &op.key.0 {
+        Expanded::Separate(key) => key.open(op.aad, op.text_and_icv),
+        _ => false,
     }
 }
 

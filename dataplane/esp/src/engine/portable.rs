@@ -3,7 +3,8 @@
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes128Gcm, Aes256Gcm};
 
-use super::{Algorithm, CipherEngine, Expanded, Icv, SaKey};
+use super::{CipherEngine, Expanded, Icv, SaKey};
+use crate::algorithm::Gcm;
 use crate::framing::Nonce;
 
 #[derive(Clone, Copy, Debug)]
@@ -18,10 +19,10 @@ pub(super) enum Key {
 impl CipherEngine for Portable {
     type Key = Key;
 
-    fn expand(&self, algorithm: Algorithm, key: &[u8], into: &mut SaKey) {
-        let expanded = match algorithm {
-            Algorithm::Aes128Gcm16 => Aes128Gcm::new_from_slice(key).map(|key| Key::Aes128(Box::new(key))),
-            Algorithm::Aes256Gcm16 => Aes256Gcm::new_from_slice(key).map(|key| Key::Aes256(Box::new(key))),
+    fn expand(&self, gcm: Gcm, key: &[u8], into: &mut SaKey) {
+        let expanded = match gcm {
+            Gcm::Aes128 => Aes128Gcm::new_from_slice(key).map(|key| Key::Aes128(Box::new(key))),
+            Gcm::Aes256 => Aes256Gcm::new_from_slice(key).map(|key| Key::Aes256(Box::new(key))),
         };
         *into = expanded.map_or_else(|_| SaKey::default(), |key| SaKey(Expanded::Portable(key)));
     }

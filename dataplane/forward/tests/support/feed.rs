@@ -4,7 +4,7 @@
 use packet::Twin;
 use shm::Drop;
 
-use super::{ALPHA, BETA, BLACK, Gateway, RED, Shape, site};
+use super::{ALPHA, BETA, BLACK, Gateway, RED, Shape, Suite, site};
 
 /// Feeds the frames to a gateway one by one.
 ///
@@ -17,7 +17,7 @@ pub fn feed(input: &[u8]) {
         tunnel_mode: bit(0),
         udp: bit(1),
         esn: bit(2),
-        wide: bit(3),
+        suite: Suite::any((shape >> 6) * 2 + u8::from(bit(3))),
         key: bit(4).then_some(7),
         crypto_map: bit(5),
     };

@@ -9,6 +9,9 @@
 )]
 
 pub mod feed;
+pub mod suite;
+
+pub use suite::Suite;
 
 use esp::{Choice, Engine};
 use forward::{Outcome, Pipeline, Refused, Retired, Rib, Shared, Update};
@@ -264,7 +267,7 @@ pub fn sa_record(change: impl FnOnce(&mut SaRecord)) -> SaRecord {
     (record.present, record.family, record.algorithm, record.key_len) = (1, 4, algorithm::AES_128_GCM_16, 16);
     (record.spi, record.generation, record.replay_window) = (0x1000, 1, 1024);
     (record.owner_kind, record.owner) = (owner::TUNNEL, 0);
-    (record.salt, record.key) = ([1, 2, 3, 4], [0x42; 32]);
+    (record.salt, record.key, record.integrity_key) = ([1, 2, 3, 4], [0x42; 32], [0x43; 64]);
     record.selector.protocol = 47;
     (record.selector.source_ports, record.selector.destination_ports) = ([0, 65535], [0, 65535]);
     (record.local_port, record.remote_port) = (4500, 4500);
@@ -291,14 +294,15 @@ pub struct Shape {
     pub tunnel_mode: bool,
     pub udp: bool,
     pub esn: bool,
-    pub wide: bool,
+    pub suite: Suite,
     pub key: Option<u32>,
     pub crypto_map: bool,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { tunnel_mode: false, udp: false, esn: true, wide: false, key: None, crypto_map: false }
+        let suite = Suite::AES_128_GCM;
+        Self { tunnel_mode: false, udp: false, esn: true, suite, key: None, crypto_map: false }
     }
 }
 
@@ -324,13 +328,11 @@ pub fn site(choice: Choice, shape: Shape, ours: u8, local: [u8; 4], remote: [u8;
             (record.local, record.remote) = (v4(local), v4(remote));
             record.mode = if shape.tunnel_mode { mode::TUNNEL } else { mode::TRANSPORT };
             (record.esn, record.udp_encapsulation) = (u8::from(shape.esn), u8::from(shape.udp));
-            if shape.wide {
-                (record.algorithm, record.key_len) = (algorithm::AES_256_GCM_16, 32);
-            }
             if shape.crypto_map {
                 (record.owner_kind, record.owner) = (owner::POLICY, 0);
             }
-            record.key[0] = spi;
+            (record.key[0], record.integrity_key[0]) = (spi, spi);
+            shape.suite.put(record);
             record.selector.family = 4;
             (record.selector.source, record.selector.source_prefix_len) = (v4(local), 32);
             (record.selector.destination, record.selector.destination_prefix_len) = (v4(remote), 32);
