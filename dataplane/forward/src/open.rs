@@ -86,7 +86,7 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
         let Some(sa) = self.tables.sa(slot).filter(|sa| Some(sa.local) == destination) else {
             return self.pass_on(frame, port, outcome);
         };
-        let framing = sa.framing;
+        let framing = sa.framing();
         let esp = bytes.get(esp_at..).unwrap_or_default();
         let front: Option<&[u8; Framing::GCM.payload_at()]> = esp.first_chunk();
         let (Some(front), true) = (front, framing.fits(esp.len())) else {
@@ -111,7 +111,6 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
             sequence,
             sa: slot,
             text_at: (esp_at + framing.operation_at()) as u16,
-            payload_at: (esp_at + framing.payload_at()) as u16,
             port,
             frame,
         });
@@ -167,9 +166,10 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
         if verdict != Verdict::New {
             return self.refuse_replay(packet.sa, verdict);
         }
-        let payload_at = usize::from(packet.payload_at);
+        let framing = sa.framing();
+        let payload_at = usize::from(packet.text_at) + framing.payload_at() - framing.operation_at();
         let text = packet.frame.bytes().get(payload_at..).unwrap_or_default();
-        let text = text.get(..text.len().saturating_sub(sa.framing.icv_bytes())).unwrap_or_default();
+        let text = text.get(..text.len().saturating_sub(framing.icv_bytes())).unwrap_or_default();
         let Some(trailer) = framing::read_trailer(text) else {
             count(&sa.runtime.malformed);
             return self.shared.drop_one(Drop::EspMalformed);

@@ -161,11 +161,11 @@ impl Plan {
                 self.carrier_sum = u32::from(checksum::fold(checksum::sum(&carrier)));
                 self.carrier_at = push(&mut self.template, &carrier);
             }
-            self.framing = sa.framing;
+            self.framing = sa.framing();
             let mut esp = [0; LONGEST_ESP_BYTES];
             esp[..4].copy_from_slice(&sa.spi.to_be_bytes());
-            self.esp_at = push(&mut self.template, &esp[..sa.framing.payload_at()]);
-            self.payload_at = self.esp_at + sa.framing.payload_at() as u8;
+            self.esp_at = push(&mut self.template, &esp[..sa.framing().payload_at()]);
+            self.payload_at = self.esp_at + sa.framing().payload_at() as u8;
             if sa.udp {
                 self.udp_at = push(&mut self.template, &sa.udp_header());
             }

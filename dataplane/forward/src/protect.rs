@@ -91,8 +91,8 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
             return self.shared.drop_one(Drop::Truncated);
         }
         let payload_len = frame.bytes().len();
-        let pad = sa.framing.pad_len(payload_len);
-        match frame.append(pad + TRAILER_BYTES + sa.framing.icv_bytes()) {
+        let pad = sa.framing().pad_len(payload_len);
+        match frame.append(pad + TRAILER_BYTES + sa.framing().icv_bytes()) {
             Some(tail) => framing::write_trailer(tail, pad, next_header),
             None => return self.shared.drop_one(Drop::NoHeadroom),
         }
@@ -109,7 +109,7 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
             nonce: framing::nonce(sa.salt, sequence),
             aad: Aad::new(sa.spi, sequence, sa.esn),
             sa: slot,
-            text_at: (ethernet::LEN_BYTES + sa.outer_len() + sa.framing.operation_at()) as u16,
+            text_at: (ethernet::LEN_BYTES + sa.outer_len() + sa.framing().operation_at()) as u16,
             port: exit.port,
             fragment_to_bytes: if fragment_after { exit.mtu_bytes as u16 } else { 0 },
         };

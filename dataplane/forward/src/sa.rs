@@ -32,7 +32,8 @@ pub struct Sa {
     pub(crate) local: [u8; 4],
     pub(crate) replay_window: u32,
     pub(crate) slot: u32,
-    pub(crate) outbound: bool,
+    /// AES-GCM, whose framing is a constant.
+    combined: bool,
     pub(crate) esn: bool,
     pub(crate) tunnel_mode: bool,
     pub(crate) udp: bool,
@@ -40,8 +41,7 @@ pub struct Sa {
     hard_packets: u64,
     soft_bytes: u64,
     hard_bytes: u64,
-    // What inbound packets need besides. How outbound ones are framed stands in the plan of their tunnel.
-    pub(crate) framing: Framing,
+    // What inbound packets need besides.
     pub(crate) owner: Owner,
     pub(crate) remote: [u8; 4],
     local_port: u16,
@@ -51,6 +51,8 @@ pub struct Sa {
     /// When [`EventKind::PeerMoved`] was last raised, in milliseconds since the Unix epoch.
     pub(crate) move_told_ms: u64,
     pub(crate) generation: u64,
+    pub(crate) outbound: bool,
+    framing: Framing,
     /// What it may carry, `source` being local.
     pub(crate) selector: RuleMatch,
     pub(crate) key: SaKey,
@@ -103,6 +105,7 @@ impl Sa {
             soft_bytes: limit(record.soft_bytes),
             hard_bytes: limit(record.hard_bytes),
             generation: record.generation,
+            combined: matches!(algorithm, Algorithm::Combined(_)),
             framing: algorithm.framing(),
             traffic_told_ms: 0,
             move_told_ms: 0,
@@ -129,9 +132,22 @@ impl Sa {
         }
     }
 
+    /// How its packets are laid out. Those of AES-GCM need not look it up.
+    #[inline]
+    pub(crate) const fn framing(&self) -> Framing {
+        if self.combined { Framing::GCM } else { self.separate_framing() }
+    }
+
+    /// Out of the way: what AES-GCM needs is constants, and the field is in no cache line of its path.
+    #[cold]
+    #[inline(never)]
+    const fn separate_framing(&self) -> Framing {
+        self.framing
+    }
+
     /// Bytes in front of the payload: outer IPv4 header, UDP header, ESP header and IV.
     pub(crate) const fn headers_len(&self) -> usize {
-        self.outer_len() + self.framing.payload_at()
+        self.outer_len() + self.framing().payload_at()
     }
 
     /// Bytes in front of ESP: outer IPv4 header and UDP header.
@@ -141,7 +157,7 @@ impl Sa {
 
     /// The largest payload (in tunnel mode: the largest IP packet) whose ESP packet fits an MTU, in bytes.
     pub(crate) fn payload_that_fits(&self, mtu_bytes: usize) -> Option<usize> {
-        self.framing.payload_that_fits(mtu_bytes.checked_sub(self.outer_len())?)
+        self.framing().payload_that_fits(mtu_bytes.checked_sub(self.outer_len())?)
     }
 
     /// The IP protocol that the outer header names.

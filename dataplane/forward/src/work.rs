@@ -56,8 +56,6 @@ pub(crate) struct Opening<F> {
     pub(crate) sa: u32,
     /// Where the bytes that the engine takes begin.
     pub(crate) text_at: u16,
-    /// Where the payload begins.
-    pub(crate) payload_at: u16,
     /// Slot of the port that it came by.
     pub(crate) port: u32,
 }
