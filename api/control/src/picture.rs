@@ -2,6 +2,7 @@
 
 mod health;
 mod metrics;
+mod suite;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use shm::{Region, name_text};
 use time::OffsetDateTime;
 
+pub(crate) use self::suite::{encryption_word, integrity_word};
 use crate::state::Standing;
 use crate::view::{
     CryptoMapState, DataplaneStatus, FlowState, IpsecSa, IsakmpSa, PortStatus, Traffic, TunnelState,

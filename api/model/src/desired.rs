@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::identity::Identity;
-use crate::mtu::{Encapsulation, Esp, TransportFamily};
+use crate::mtu::{Encapsulation, Esp, Framing, TransportFamily};
 use crate::{
     AccessList, Certificate, CryptoMap, IfName, IkeVersion, Interface, IpsecProfile, IsakmpPolicy, Kind,
     Mode, Name, PreSharedKey, Resource, Route, SaTerms, Site, TransformSet, Tunnel, TunnelProtection,
@@ -126,48 +126,65 @@ impl Desired {
             .map(|(_, name, key)| (name, key))
     }
 
-    /// What goes around a passenger of a tunnel. For [`TunnelProtection::CryptoMap`] the largest that the crypto map
-    /// of its interface may add: tunnel mode if any entry towards the destination has it.
-    #[must_use]
-    pub fn encapsulation_of(&self, tunnel: &Tunnel) -> Encapsulation {
-        let mode = match &tunnel.protection {
-            TunnelProtection::None => None,
-            TunnelProtection::IpsecProfile(name) => {
-                self.ipsec_profiles.get(name).and_then(|profile| self.mode_of(&profile.terms))
-            }
-            TunnelProtection::CryptoMap => Some(self.crypto_map_mode(tunnel)),
-        };
-        Encapsulation {
-            family: TransportFamily::Ipv4,
-            gre_key: tunnel.key.is_some(),
-            esp: mode.map(|mode| Esp { mode, udp_encapsulation: false }),
-        }
-    }
-
     /// The exact largest passenger packet of a tunnel in bytes, from the MTU of the interface that it begins at.
     #[must_use]
     pub fn exact_mtu_bytes(&self, tunnel: &Tunnel) -> Option<u32> {
         let (_, interface, _) = self.source_interface_of(tunnel)?;
-        Some(self.encapsulation_of(tunnel).passenger_mtu_bytes(interface.mtu_bytes))
+        Some(self.passenger_mtu_bytes(tunnel, interface.mtu_bytes))
     }
 
-    fn crypto_map_mode(&self, tunnel: &Tunnel) -> Mode {
+    /// The largest passenger packet of a tunnel that fits a link of this MTU with whichever of its transform sets the
+    /// peer chooses.
+    #[must_use]
+    pub fn passenger_mtu_bytes(&self, tunnel: &Tunnel, link_mtu_bytes: u32) -> u32 {
+        let around =
+            |esp| Encapsulation { family: TransportFamily::Ipv4, gre_key: tunnel.key.is_some(), esp };
+        let fits = |esp| around(esp).passenger_mtu_bytes(link_mtu_bytes);
+        // What fits with the least overhead depends on the link: blocks are filled or not.
+        let least = self.esp_of(tunnel).into_iter().map(|esp| fits(Some(esp))).min();
+        least.unwrap_or_else(|| fits(None))
+    }
+
+    /// The ESP that may go around the GRE of a tunnel; none where it has no protection.
+    fn esp_of(&self, tunnel: &Tunnel) -> Vec<Esp> {
+        let with = |mode, framing| Esp { mode, udp_encapsulation: false, framing };
+        match &tunnel.protection {
+            TunnelProtection::None => Vec::new(),
+            TunnelProtection::IpsecProfile(name) => {
+                let sets = self.ipsec_profiles.get(name).into_iter();
+                let sets = sets.flat_map(|profile| self.transform_sets_of(&profile.terms));
+                sets.map(|(_, set)| with(set.mode, set.framing())).collect()
+            }
+            TunnelProtection::CryptoMap => {
+                let (mode, framings) = self.crypto_map_esp(tunnel);
+                framings.into_iter().map(|framing| with(mode, framing)).collect()
+            }
+        }
+    }
+
+    /// What the crypto map of a tunnel's interface may add: tunnel mode if any entry towards the destination has it, and
+    /// the framings of all their transform sets.
+    fn crypto_map_esp(&self, tunnel: &Tunnel) -> (Mode, Vec<Framing>) {
         let entries = self
             .source_interface_of(tunnel)
             .and_then(|(_, interface, _)| interface.crypto_map.as_ref())
             .and_then(|name| self.crypto_maps.get(name))
             .map_or(&[][..], |map| &map.entries);
-        let mut modes = entries
-            .iter()
-            .filter(|entry| entry.peer == tunnel.destination)
-            .filter_map(|entry| self.mode_of(&entry.terms))
-            .peekable();
+        let sets = |towards_the_peer: bool| {
+            entries
+                .iter()
+                .filter(move |entry| !towards_the_peer || entry.peer == tunnel.destination)
+                .flat_map(|entry| self.transform_sets_of(&entry.terms))
+        };
+        let framings = |towards_the_peer| sets(towards_the_peer).map(|(_, set)| set.framing()).collect();
+        let mut modes = sets(true).map(|(_, set)| set.mode).peekable();
         // With no entry towards the peer itself the GRE packet rides to some other gateway: tunnel mode.
-        if modes.peek().is_some() && modes.all(|mode| mode == Mode::Transport) {
-            Mode::Transport
-        } else {
-            Mode::Tunnel
+        if modes.peek().is_none() {
+            let framings: Vec<_> = framings(false);
+            return (Mode::Tunnel, if framings.is_empty() { vec![Framing::GCM] } else { framings });
         }
+        let mode = if modes.all(|mode| mode == Mode::Transport) { Mode::Transport } else { Mode::Tunnel };
+        (mode, framings(true))
     }
 }
 

@@ -31,12 +31,17 @@ impl Insecure {
                  pre-shared key once can read and pose"
             }
             Self::TripleDes => {
-                "its block of 64 bits leaks what it protects after some gigabytes (RFC 8247, Sweet32)"
+                "its block of 64 bits leaks what it protects after some gigabytes (RFC 8247, RFC 8221, Sweet32)"
             }
-            Self::Md5 => "collisions of MD5 are made in seconds (RFC 8247)",
-            Self::Sha1 => "collisions of SHA-1 have been made (RFC 8247)",
+            Self::Md5 => "collisions of MD5 are made in seconds (RFC 8247, RFC 8221)",
+            Self::Sha1 => "collisions of SHA-1 have been made (RFC 8247, RFC 8221)",
             Self::Modp1024 => "who has the means of a state can break group 2 (RFC 8247, Logjam)",
             Self::Modp1536 => "group 5 is too small for what is kept secret for years (RFC 8247)",
         }
+    }
+
+    /// Why it is refused where `allow_insecure` does not name it.
+    pub(crate) fn refusal(self) -> String {
+        format!("{self} is insecure: {}; to use it, name it in allow_insecure", self.reason())
     }
 }

@@ -274,9 +274,7 @@ impl IsakmpPolicy {
         let mut found = Vec::new();
         for (pointer, what) in self.insecurities() {
             if !self.allow_insecure.contains(&what) {
-                let reason = what.reason();
-                let detail = format!("{what} is insecure: {reason}; to use it, name it in allow_insecure");
-                found.push((pointer, detail));
+                found.push((pointer, what.refusal()));
             }
         }
         let mut refuse = |field: &str, detail: &str| found.push((format!("/{field}"), detail.to_owned()));

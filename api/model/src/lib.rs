@@ -54,5 +54,5 @@ pub use pre_shared_key::{Peer, PreSharedKey};
 pub use route::Route;
 pub use secret::{Secret, SecretError};
 pub use site::Site;
-pub use transform_set::{EspEncryption, Mode, TransformSet};
+pub use transform_set::{EspEncryption, EspIntegrity, Mode, TransformSet};
 pub use tunnel::{Df, TcpMss, Tunnel, TunnelProtection, TunnelSource};

@@ -3,11 +3,12 @@
 //! ```text
 //! transport  | IP | [UDP] | SPI seq IV | GRE [key] | passenger | pad | pad len, next header | ICV |
 //! tunnel     | IP | [UDP] | SPI seq IV | IP | GRE [key] | passenger | pad | pad len, next header | ICV |
-//!                                        `---------- encrypted, a multiple of 4 octets ---------'
+//!                                        `------ encrypted, a multiple of the alignment ------'
 //! ```
 //!
-//! The part between IV and ICV is padded to a multiple of four octets (RFC 4303 section 2.4; AES-GCM itself needs no
-//! padding), so what is left of the link is rounded *down* to four before the two octets of the trailer are taken.
+//! The part between IV and ICV is padded to a multiple of four octets (RFC 4303 section 2.4), or of the cipher's block
+//! where that is longer (AES-GCM itself needs no padding), so what is left of the link is rounded *down* to that before
+//! the two octets of the trailer are taken.
 
 use crate::transform_set::Mode;
 
@@ -31,13 +32,37 @@ impl TransportFamily {
     }
 }
 
-/// ESP with AES-GCM and a 16-octet ICV (RFC 4106) around the GRE packet.
+/// What an ESP algorithm adds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Framing {
+    /// Length of the IV.
+    pub iv_bytes: u32,
+    /// What the length of the encrypted part is a multiple of, at least 4.
+    pub alignment_bytes: u32,
+    /// Length of the ICV.
+    pub icv_bytes: u32,
+}
+
+impl Framing {
+    /// AES-GCM with a 16-octet ICV (RFC 4106 sections 3.1 and 6).
+    pub const GCM: Self = Self { iv_bytes: 8, alignment_bytes: 4, icv_bytes: 16 };
+
+    /// A cipher in CBC mode with an IV as long as its block (RFC 3602 section 3, RFC 2451 section 3), and an ICV.
+    #[must_use]
+    pub const fn cbc(block_bytes: u32, icv_bytes: u32) -> Self {
+        Self { iv_bytes: block_bytes, alignment_bytes: block_bytes, icv_bytes }
+    }
+}
+
+/// ESP around the GRE packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Esp {
     /// Transport mode keeps the GRE packet's IP header outside, tunnel mode adds a second one.
     pub mode: Mode,
     /// ESP in UDP (RFC 3948), as behind a NAT.
     pub udp_encapsulation: bool,
+    /// Of the algorithm.
+    pub framing: Framing,
 }
 
 /// Everything that goes around a passenger packet.
@@ -62,7 +87,7 @@ impl Encapsulation {
             None => room.saturating_sub(self.gre_bytes()),
             Some(esp) => {
                 let room = room.saturating_sub(esp.outside_bytes());
-                let encrypted = room - room % ESP_ALIGNMENT_BYTES;
+                let encrypted = room - room % esp.framing.alignment_bytes;
                 encrypted.saturating_sub(self.inside_bytes(esp))
             }
         }
@@ -77,7 +102,7 @@ impl Encapsulation {
             None => header + self.gre_bytes() + passenger_bytes,
             Some(esp) => {
                 let encrypted =
-                    (self.inside_bytes(esp) + passenger_bytes).next_multiple_of(ESP_ALIGNMENT_BYTES);
+                    (self.inside_bytes(esp) + passenger_bytes).next_multiple_of(esp.framing.alignment_bytes);
                 header + esp.outside_bytes() + encrypted
             }
         }
@@ -101,7 +126,7 @@ impl Esp {
     /// What stands between the outer IP header and the encrypted part, and after it.
     const fn outside_bytes(self) -> u32 {
         let udp = if self.udp_encapsulation { UDP_HEADER_BYTES } else { 0 };
-        udp + ESP_HEADER_BYTES + GCM_IV_BYTES + GCM_ICV_BYTES
+        udp + ESP_HEADER_BYTES + self.framing.iv_bytes + self.framing.icv_bytes
     }
 }
 
@@ -112,14 +137,8 @@ const GRE_KEY_BYTES: u32 = 4;
 const UDP_HEADER_BYTES: u32 = 8;
 /// SPI and sequence number (RFC 4303 section 2); the upper half of an extended one is not sent.
 const ESP_HEADER_BYTES: u32 = 8;
-/// RFC 4106 section 3.1.
-const GCM_IV_BYTES: u32 = 8;
-/// RFC 4106 section 6, the only length that Culvert offers.
-const GCM_ICV_BYTES: u32 = 16;
 /// Pad length and next header (RFC 4303 section 2).
 const ESP_TRAILER_BYTES: u32 = 2;
-/// RFC 4303 section 2.4.
-const ESP_ALIGNMENT_BYTES: u32 = 4;
 
 #[cfg(test)]
 mod tests {
@@ -131,7 +150,7 @@ mod tests {
         Encapsulation {
             family: TransportFamily::Ipv4,
             gre_key: false,
-            esp: Some(Esp { mode, udp_encapsulation }),
+            esp: Some(Esp { mode, udp_encapsulation, framing: Framing::GCM }),
         }
     }
 
@@ -141,6 +160,25 @@ mod tests {
         assert_eq!(esp(Mode::Tunnel, false).passenger_mtu_bytes(1500), 1422);
         assert_eq!(esp(Mode::Transport, true).passenger_mtu_bytes(1500), 1434);
         assert_eq!(esp(Mode::Tunnel, true).passenger_mtu_bytes(1500), 1414);
+    }
+
+    #[test]
+    fn blocks_and_long_icvs_cost_what_they_take() {
+        let over = |mode, framing| Encapsulation {
+            esp: Some(Esp { mode, udp_encapsulation: false, framing }),
+            ..esp(mode, false)
+        };
+        for (framing, transport, tunnel) in [
+            // AES-CBC with ICVs of 12, 16, 24 and 32 octets; Triple DES with 12.
+            (Framing::cbc(16, 12), 1434, 1414),
+            (Framing::cbc(16, 16), 1434, 1414),
+            (Framing::cbc(16, 24), 1418, 1398),
+            (Framing::cbc(16, 32), 1418, 1398),
+            (Framing::cbc(8, 12), 1442, 1422),
+        ] {
+            assert_eq!(over(Mode::Transport, framing).passenger_mtu_bytes(1500), transport);
+            assert_eq!(over(Mode::Tunnel, framing).passenger_mtu_bytes(1500), tunnel);
+        }
     }
 
     #[test]
@@ -173,16 +211,21 @@ mod tests {
     }
 
     fn encapsulation() -> impl Strategy<Value = Encapsulation> {
-        (any::<bool>(), any::<bool>(), proptest::option::of((any::<bool>(), any::<bool>()))).prop_map(
-            |(v6, gre_key, esp)| Encapsulation {
+        let framing = prop_oneof![
+            Just(Framing::GCM),
+            (prop_oneof![Just(8), Just(16)], prop_oneof![Just(12), Just(16), Just(24), Just(32)])
+                .prop_map(|(block_bytes, icv_bytes)| Framing::cbc(block_bytes, icv_bytes)),
+        ];
+        (any::<bool>(), any::<bool>(), proptest::option::of((any::<bool>(), any::<bool>(), framing)))
+            .prop_map(|(v6, gre_key, esp)| Encapsulation {
                 family: if v6 { TransportFamily::Ipv6 } else { TransportFamily::Ipv4 },
                 gre_key,
-                esp: esp.map(|(tunnel, udp_encapsulation)| Esp {
+                esp: esp.map(|(tunnel, udp_encapsulation, framing)| Esp {
                     mode: if tunnel { Mode::Tunnel } else { Mode::Transport },
                     udp_encapsulation,
+                    framing,
                 }),
-            },
-        )
+            })
     }
 
     proptest! {

@@ -5,8 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use ike::{
-    ChildConfig, ChildId, ChildLifetime, Connection, ConnectionId, Dpd, EspEncryption, EspProposal, Group,
-    Hash, Identity, IkeEncryption, IkeProposal, Ikev1, KeyEncapsulation, Mode, TrafficSelector, Version,
+    ChildConfig, ChildId, ChildLifetime, Connection, ConnectionId, Dpd, EspEncryption, EspIntegrity,
+    EspProposal, Group, Hash, Identity, IkeEncryption, IkeProposal, Ikev1, KeyEncapsulation, Mode,
+    TrafficSelector, Version,
 };
 use model::{Desired, IsakmpPolicy, Name, SaTerms};
 use shm::records::{Selector, mode};
@@ -234,15 +235,33 @@ fn esp_proposals(desired: &Desired, terms: &SaTerms) -> Vec<EspProposal> {
     desired
         .transform_sets_of(terms)
         .map(|(_, set)| EspProposal {
-            encryption: vec![match set.encryption {
-                model::EspEncryption::Aes256Gcm => EspEncryption::Aes256Gcm16,
-                model::EspEncryption::Aes128Gcm => EspEncryption::Aes128Gcm16,
-            }],
-            integrity: Vec::new(),
+            encryption: vec![esp_encryption(set.encryption)],
+            integrity: set.integrity.map(esp_integrity).into_iter().collect(),
             groups: terms.pfs_group.map(group).into_iter().collect(),
             esn: if set.esn { vec![true, false] } else { vec![false] },
         })
         .collect()
+}
+
+fn esp_encryption(encryption: model::EspEncryption) -> EspEncryption {
+    match encryption {
+        model::EspEncryption::Aes256Gcm => EspEncryption::Aes256Gcm16,
+        model::EspEncryption::Aes128Gcm => EspEncryption::Aes128Gcm16,
+        model::EspEncryption::Aes256Cbc => EspEncryption::Aes256Cbc,
+        model::EspEncryption::Aes192Cbc => EspEncryption::Aes192Cbc,
+        model::EspEncryption::Aes128Cbc => EspEncryption::Aes128Cbc,
+        model::EspEncryption::TripleDesCbc => EspEncryption::TripleDesCbc,
+    }
+}
+
+fn esp_integrity(integrity: model::EspIntegrity) -> EspIntegrity {
+    match integrity {
+        model::EspIntegrity::Sha2_256 => EspIntegrity::HmacSha2_256_128,
+        model::EspIntegrity::Sha2_384 => EspIntegrity::HmacSha2_384_192,
+        model::EspIntegrity::Sha2_512 => EspIntegrity::HmacSha2_512_256,
+        model::EspIntegrity::Sha1 => EspIntegrity::HmacSha1_96,
+        model::EspIntegrity::Md5 => EspIntegrity::HmacMd5_96,
+    }
 }
 
 /// The soft limits leave a tenth of the hard ones for the rekey, and at least 30 seconds of the time.

@@ -64,7 +64,7 @@ fn record(
         }
         model::TunnelSource::Address(address) => format!("no interface has its source address {address}"),
     })?;
-    let exact_bytes = desired.encapsulation_of(tunnel).passenger_mtu_bytes(interface.mtu_bytes);
+    let exact_bytes = desired.passenger_mtu_bytes(tunnel, interface.mtu_bytes);
     let mtu_bytes = match tunnel.mtu_bytes {
         Some(wanted_bytes) if wanted_bytes > exact_bytes => {
             problems.push(problem(

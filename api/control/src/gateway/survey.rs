@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use shm::records::{SaRecord, TunnelRecord, algorithm, direction, mode, protection};
+use shm::records::{SaRecord, TunnelRecord, direction, mode, protection};
 use shm::{PortState, name_text};
 use time::OffsetDateTime;
 use zeroize::Zeroize;
@@ -262,10 +262,8 @@ impl Gateway {
                 direction: if is_inbound { Direction::Inbound } else { Direction::Outbound },
                 owner: owner_text(&entry.owner, &map),
                 mode: if record.mode == mode::TUNNEL { "tunnel" } else { "transport" },
-                encryption: match record.algorithm {
-                    algorithm::AES_128_GCM_16 => "aes-128-gcm",
-                    _ => "aes-256-gcm",
-                },
+                encryption: picture::encryption_word(record.algorithm),
+                integrity: picture::integrity_word(record.integrity),
                 esn: record.esn == 1,
                 udp_encapsulation: record.udp_encapsulation == 1,
                 local: address_text(&record, true),

@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
-use ike::{ChildPair, EspEncryption, EspKeys, Mode, Path, TrafficSelector};
+use ike::{ChildPair, EspEncryption, EspIntegrity, EspKeys, Mode, Path, TrafficSelector};
 use ipnet::IpNet;
 use shm::Writer;
 use shm::records::{
-    Address, NONE, PolicyRecord, SaRecord, Selector, TunnelRecord, algorithm, direction, mode, owner,
+    Address, NONE, PolicyRecord, SaRecord, Selector, TunnelRecord, algorithm, direction, integrity, mode,
+    owner,
 };
 use zerocopy::FromZeros;
 use zeroize::Zeroize;
@@ -48,20 +49,8 @@ pub(super) fn records(pair: &ChildPair, child: &Child, owner_kind: u8, owner: u3
     let half = |direction: u8, spi: u32, keys: &EspKeys| {
         let mut half = Half { record: SaRecord::new_zeroed() };
         let record = &mut half.record;
-        record.key.get_mut(..keys.key.len())?.copy_from_slice(&keys.key);
-        record.salt = keys.salt.as_slice().try_into().ok()?;
-        (record.algorithm, record.key_len) = match pair.encryption {
-            EspEncryption::Aes128Gcm16 => (algorithm::AES_128_GCM_16, 16),
-            EspEncryption::Aes256Gcm16 => (algorithm::AES_256_GCM_16, 32),
-            // The dataplane does not run them.
-            EspEncryption::Aes128Cbc
-            | EspEncryption::Aes192Cbc
-            | EspEncryption::Aes256Cbc
-            | EspEncryption::TripleDesCbc => return None,
-        };
-        if keys.key.len() != record.key_len as usize {
-            return None;
-        }
+        (record.algorithm, record.integrity) = algorithms(pair);
+        put_keys(record, keys)?;
         record.present = 1;
         record.direction = direction;
         record.mode = match pair.mode {
@@ -83,6 +72,43 @@ pub(super) fn records(pair: &ChildPair, child: &Child, owner_kind: u8, owner: u3
         half(direction::INBOUND, pair.spi_in, &pair.keys_in)?,
         half(direction::OUTBOUND, pair.spi_out, &pair.keys_out)?,
     ])
+}
+
+fn algorithms(pair: &ChildPair) -> (u8, u8) {
+    let cipher = match pair.encryption {
+        EspEncryption::Aes128Gcm16 => algorithm::AES_128_GCM_16,
+        EspEncryption::Aes256Gcm16 => algorithm::AES_256_GCM_16,
+        EspEncryption::Aes128Cbc => algorithm::AES_128_CBC,
+        EspEncryption::Aes192Cbc => algorithm::AES_192_CBC,
+        EspEncryption::Aes256Cbc => algorithm::AES_256_CBC,
+        EspEncryption::TripleDesCbc => algorithm::TRIPLE_DES_CBC,
+    };
+    let integrity = match pair.integrity {
+        None => integrity::NONE,
+        Some(EspIntegrity::HmacMd5_96) => integrity::HMAC_MD5_96,
+        Some(EspIntegrity::HmacSha1_96) => integrity::HMAC_SHA1_96,
+        Some(EspIntegrity::HmacSha2_256_128) => integrity::HMAC_SHA2_256_128,
+        Some(EspIntegrity::HmacSha2_384_192) => integrity::HMAC_SHA2_384_192,
+        Some(EspIntegrity::HmacSha2_512_256) => integrity::HMAC_SHA2_512_256,
+    };
+    (cipher, integrity)
+}
+
+/// Puts keys into a record that names its algorithms; `None` if they are not of the lengths of those.
+fn put_keys(record: &mut SaRecord, keys: &EspKeys) -> Option<()> {
+    let combined = algorithm::is_combined(record.algorithm);
+    let fits = keys.key.len() == usize::from(algorithm::key_len(record.algorithm)?)
+        && keys.salt.len() == if combined { record.salt.len() } else { 0 }
+        && keys.integrity.len() == integrity::key_len(record.integrity)?
+        && combined == (record.integrity == integrity::NONE);
+    if !fits {
+        return None;
+    }
+    record.key_len = u16::try_from(keys.key.len()).ok()?;
+    record.key.get_mut(..keys.key.len())?.copy_from_slice(&keys.key);
+    record.salt.get_mut(..keys.salt.len())?.copy_from_slice(&keys.salt);
+    record.integrity_key.get_mut(..keys.integrity.len())?.copy_from_slice(&keys.integrity);
+    Some(())
 }
 
 fn limits(pair: &ChildPair, record: &mut SaRecord) {

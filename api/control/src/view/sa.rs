@@ -64,8 +64,11 @@ pub struct IpsecSa {
     pub owner: String,
     /// `transport` or `tunnel`.
     pub mode: &'static str,
-    /// `aes-128-gcm` or `aes-256-gcm`.
+    /// As transform sets name it, such as `aes-256-gcm`.
     pub encryption: &'static str,
+    /// As transform sets name it, such as `sha2-256`; absent where the cipher authenticates by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub integrity: Option<&'static str>,
     /// Extended sequence numbers.
     pub esn: bool,
     /// ESP in UDP (RFC 3948).

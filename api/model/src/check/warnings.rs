@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::read::FieldError;
 use crate::{
-    Desired, Identity, IfName, IsakmpPolicy, Kind, Name, Peer, PreSharedKey, Secret, Tunnel, TunnelProtection,
+    Desired, Identity, IfName, Insecure, Kind, Name, Peer, PreSharedKey, Secret, Tunnel, TunnelProtection,
 };
 
 /// Warnings about one resource as it stands in `desired`.
@@ -27,14 +27,20 @@ pub fn warnings(desired: &Desired, kind: Kind, name: &str) -> Vec<FieldError> {
             .parse::<Name>()
             .ok()
             .and_then(|name| desired.isakmp_policies.get(&name))
-            .map(of_policy)
+            .map(|policy| of_insecure(&policy.insecurities()))
+            .unwrap_or_default(),
+        Kind::TransformSet => name
+            .parse::<Name>()
+            .ok()
+            .and_then(|name| desired.transform_sets.get(&name))
+            .map(|set| of_insecure(&set.insecurities()))
             .unwrap_or_default(),
         _ => Vec::new(),
     }
 }
 
-fn of_policy(policy: &IsakmpPolicy) -> Vec<FieldError> {
-    let found = policy.insecurities();
+/// What `allow_insecure` let through.
+fn of_insecure(found: &[(String, Insecure)]) -> Vec<FieldError> {
     found.iter().map(|(at, what)| warning(at, &format!("{what} is insecure: {}", what.reason()))).collect()
 }
 
