@@ -73,30 +73,38 @@ pub fn inside(own: Site, peer: Site) -> String {
 
 /// A tunnel to a foreign peer that a crypto map on the black interface protects: `permit gre host OWN host PEER`.
 /// Its MTU is a round one, as people write it when the two ends compute differently.
-pub fn crypto_mapped_tunnel(api: &Api, own: Site, peer: Site, mode: Mode, key: &str) -> Result<()> {
+pub fn crypto_mapped_tunnel(
+    api: &Api,
+    own: Site,
+    peer: Site,
+    transform_set: &Value,
+    key: &str,
+) -> Result<()> {
     pre_shared_key(api, peer, key)?;
-    transform_set_for_map(api, mode)?;
+    api.put(TRANSFORM_SET_OF_MAP, transform_set)?;
     let rule = json!({
         "sequence": 10, "action": "permit", "protocol": "gre", "source": own.black(), "destination": peer.black(),
     });
     api.put("/v1/access-lists/to-peer", &json!({"rules": [rule]}))?;
     let entry = json!({
-        "sequence": 10, "access_list": "to-peer", "transform_sets": ["aes128"], "peer": peer.black(),
+        "sequence": 10, "access_list": "to-peer", "transform_sets": ["to-peer"], "peer": peer.black(),
     });
     api.put("/v1/crypto-maps/outside", &json!({"entries": [entry]}))?;
     let mut interface = black(own);
     interface["crypto_map"] = json!("outside");
     api.put("/v1/interfaces/black0", &interface)?;
     let mut body = tunnel(own, peer, &json!("crypto-map"));
-    body["mtu_bytes"] = json!(1400);
+    body["mtu_bytes"] = json!(1380);
     api.put(&format!("/v1/tunnels/to-{}", peer.name), &body)?;
     route6(api, peer)
 }
 
-/// The transform-set of [`crypto_mapped_tunnel`]: AES-128-GCM in the mode given.
-pub fn transform_set_for_map(api: &Api, mode: Mode) -> Result<()> {
-    let body = json!({"encryption": "aes-128-gcm", "mode": mode.word()});
-    api.put("/v1/transform-sets/aes128", &body).map(drop)
+/// The transform-set that the crypto map of [`crypto_mapped_tunnel`] names.
+pub const TRANSFORM_SET_OF_MAP: &str = "/v1/transform-sets/to-peer";
+
+/// A transform-set with AES-128-GCM, in the mode given.
+pub fn aes_128_gcm(mode: Mode) -> Value {
+    json!({"encryption": "aes-128-gcm", "mode": mode.word()})
 }
 
 /// The IPv4 route through the tunnel, where no OSPF runs.

@@ -94,7 +94,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// A gateway with strongSwan at `own` towards `far`: AES-128-GCM in transport mode, MTU 1400, no GRE key.
+    /// A gateway with strongSwan at `own` towards `far`: AES-128-GCM in transport mode, MTU 1380, no GRE key.
     pub fn new(own: Site, far: Site, secret: &str) -> Self {
         Self::speaking(&strongswan::DAEMON, own, far, secret)
     }
@@ -106,7 +106,7 @@ impl Settings {
             own,
             far,
             key: None,
-            mtu_bytes: 1400,
+            mtu_bytes: 1380,
             secret: secret.to_owned(),
             version: 2,
             ike: daemon.ike,

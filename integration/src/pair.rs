@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::checks::{Pinging, reachable};
-use crate::configuration::{crypto_mapped_tunnel, protected_tunnel, static_routes};
+use crate::configuration::{aes_128_gcm, crypto_mapped_tunnel, protected_tunnel, static_routes};
 use crate::foreign::{Mode, Settings};
 use crate::gateway::{Gateway, Options};
 use crate::lab::{ALPHA, BETA, Foreign, GAMMA, Lab, Site};
@@ -98,9 +98,14 @@ impl Mapped {
         Ok(mapped)
     }
 
-    /// Tells alpha of the crypto map and the tunnel.
+    /// Tells alpha of the crypto map and the tunnel, with AES-128-GCM.
     pub fn configure(&self, mode: Mode) -> Result<()> {
-        crypto_mapped_tunnel(&self.alpha.api, ALPHA, GAMMA, mode, KEY)?;
+        self.configure_with(&aes_128_gcm(mode))
+    }
+
+    /// Tells alpha of the crypto map and the tunnel, with this transform-set.
+    pub fn configure_with(&self, transform_set: &Value) -> Result<()> {
+        crypto_mapped_tunnel(&self.alpha.api, ALPHA, GAMMA, transform_set, KEY)?;
         static_routes(&self.alpha.api, GAMMA)
     }
 
@@ -120,7 +125,7 @@ fn pinging(lab: &Lab, to: Site, seconds: u32) -> Result<Pinging> {
 }
 
 /// The tunnel to gamma as an ipsec-profile protects it, with these changes to the isakmp-policy.
-pub fn profile_towards_gamma(alpha: &Gateway, policy: &serde_json::Value) -> Result<()> {
+pub fn profile_towards_gamma(alpha: &Gateway, policy: &Value) -> Result<()> {
     alpha.api.put("/v1/isakmp-policies/main", policy)?;
     protected_tunnel(&alpha.api, ALPHA, GAMMA, KEY)?;
     alpha.api.put("/v1/transform-sets/aes256", &json!({"encryption": "aes-128-gcm", "mode": "transport"}))?;

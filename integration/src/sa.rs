@@ -19,7 +19,7 @@ pub struct Sa {
     pub owner: String,
     /// `transport` or `tunnel`.
     pub mode: String,
-    /// `aes-128-gcm` or `aes-256-gcm`.
+    /// As a transform-set names it.
     pub encryption: String,
     /// Whether traffic is sent on it; true for every inbound SA.
     pub in_use: bool,

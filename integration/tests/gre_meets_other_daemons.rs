@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use integration::checks::{ping, reachable};
-use integration::foreign::{Daemon, Mode, Settings, libreswan};
+use integration::configuration::aes_128_gcm;
+use integration::foreign::{Daemon, Mode, Settings, libreswan, openiked};
 use integration::interop::{Role, Scenario};
 use integration::lab::{ALPHA, GAMMA};
 use integration::pair::{KEY, Mapped, PATIENCE};
 use integration::wait;
+use serde_json::{Value, json};
 
-fn meets(daemon: &'static Daemon, mode: Mode) -> Result<()> {
+fn meets(daemon: &'static Daemon, mode: Mode, transform_set: &Value) -> Result<()> {
     let mapped = Mapped::bare(Settings { mode, ..Settings::speaking(daemon, GAMMA, ALPHA, KEY) })?;
     let (number, what) = match mode {
         Mode::Tunnel => (1, "IKEv2, PSK, AES-256-GCM, X25519; ESP in tunnel mode, GRE"),
@@ -21,7 +23,7 @@ fn meets(daemon: &'static Daemon, mode: Mode) -> Result<()> {
     let sniffer = mapped.lab.sniff()?;
     scenario(Role::Responder).judge(|| {
         mapped.lab.may_begin(ALPHA, false)?;
-        mapped.configure(mode)?;
+        mapped.configure_with(transform_set)?;
         mapped.gamma.gateway.begin()?;
         passes(&mapped, mode, Role::Responder)
     })?;
@@ -63,10 +65,28 @@ fn passes(mapped: &Mapped, mode: Mode, role: Role) -> Result<()> {
 
 #[test]
 fn libreswan_in_transport_mode() -> Result<()> {
-    meets(&libreswan::DAEMON, Mode::Transport)
+    meets(&libreswan::DAEMON, Mode::Transport, &aes_128_gcm(Mode::Transport))
 }
 
 #[test]
 fn libreswan_in_tunnel_mode() -> Result<()> {
-    meets(&libreswan::DAEMON, Mode::Tunnel)
+    meets(&libreswan::DAEMON, Mode::Tunnel, &aes_128_gcm(Mode::Tunnel))
+}
+
+/// What its PF_KEY can tell a Linux kernel.
+fn aes_128_cbc_sha1(mode: Mode) -> Value {
+    json!({
+        "encryption": "aes-128-cbc", "integrity": "sha1", "mode": mode.word(), "esn": false,
+        "allow_insecure": ["sha1"],
+    })
+}
+
+#[test]
+fn openiked_in_transport_mode() -> Result<()> {
+    meets(&openiked::DAEMON, Mode::Transport, &aes_128_cbc_sha1(Mode::Transport))
+}
+
+#[test]
+fn openiked_in_tunnel_mode() -> Result<()> {
+    meets(&openiked::DAEMON, Mode::Tunnel, &aes_128_cbc_sha1(Mode::Tunnel))
 }

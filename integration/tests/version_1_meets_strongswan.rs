@@ -29,7 +29,7 @@ fn main_mode_and_quick_mode_carry_gre_and_rekey_without_loss() -> Result<()> {
 
     mapped.configure(Mode::Transport)?;
     let entry = json!({
-        "sequence": 10, "access_list": "to-peer", "transform_sets": ["aes128"], "peer": GAMMA.black(),
+        "sequence": 10, "access_list": "to-peer", "transform_sets": ["to-peer"], "peer": GAMMA.black(),
         "isakmp_policies": ["old"],
     });
     api.put("/v1/crypto-maps/outside", &json!({"entries": [entry]}))?;

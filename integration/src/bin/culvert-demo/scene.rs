@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use integration::configuration::{crypto_mapped_tunnel, protected_tunnel};
+use integration::configuration::{aes_128_gcm, crypto_mapped_tunnel, protected_tunnel};
 use integration::foreign::{Mode, Settings};
 use integration::frr::{self, Frr};
 use integration::gateway::{Gateway, Options};
@@ -63,7 +63,7 @@ impl Scene {
             lab.configure_culvert(&beta, BETA)?;
             protected_tunnel(&alpha.api, ALPHA, BETA, KEY_BETA)?;
             protected_tunnel(&beta.api, BETA, ALPHA, KEY_BETA)?;
-            crypto_mapped_tunnel(&alpha.api, ALPHA, GAMMA, Mode::Transport, KEY_GAMMA)?;
+            crypto_mapped_tunnel(&alpha.api, ALPHA, GAMMA, &aes_128_gcm(Mode::Transport), KEY_GAMMA)?;
             // zebra 8.4 may miss an address that comes with a new device while it starts.
             alpha.has_addresses(&["red0", "to-beta", "to-gamma"])?;
             beta.has_addresses(&["red0", "to-alpha"])

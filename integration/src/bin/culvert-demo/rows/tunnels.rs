@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use integration::checks::{Pinging, ping, reachable};
-use integration::configuration::{profile, transform_set_for_map};
+use integration::configuration::{TRANSFORM_SET_OF_MAP, aes_128_gcm, profile};
 use integration::foreign::Mode;
 use integration::gateway::Gateway;
 use integration::lab::{ALPHA, BETA, GAMMA, Site};
@@ -42,7 +42,7 @@ pub(crate) fn crypto_map_in_tunnel_mode(scene: &mut Scene, screen: &Screen, tabl
     let check = "alpha-gamma: changed to tunnel mode while running";
     screen.check(table, check, "gamma's kernel: aes-128-gcm, tunnel; pings answered", || {
         scene.gamma.gateway.reload(|settings| settings.mode = Mode::Tunnel)?;
-        transform_set_for_map(&scene.alpha.api, Mode::Tunnel)?;
+        scene.alpha.api.put(TRANSFORM_SET_OF_MAP, &aes_128_gcm(Mode::Tunnel))?;
         let seen = gamma_has(scene, Mode::Tunnel)?;
         let host = scene.lab.host(ALPHA)?;
         for address in GAMMA.host() {

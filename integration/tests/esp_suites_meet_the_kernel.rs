@@ -1,0 +1,144 @@
+//! ESP with a cipher in CBC mode and HMAC, judged by the kernel of a foreign gateway: what we seal it opens, what it
+//! seals we open, in each suite that its strongSwan and we agree upon.
+
+use anyhow::{Result, bail, ensure};
+use integration::checks::{ping, ping_sized};
+use integration::configuration::TRANSFORM_SET_OF_MAP;
+use integration::foreign::{Mode, Settings};
+use integration::interop::{Role, Scenario};
+use integration::lab::{ALPHA, GAMMA};
+use integration::pair::{KEY, Mapped, PATIENCE};
+use integration::{sa, wait};
+use serde_json::{Value, json};
+
+/// A suite in three vocabularies.
+struct Suite {
+    /// In our API's: cipher, integrity, what must be allowed.
+    ours: [&'static str; 2],
+    insecure: &'static [&'static str],
+    /// In strongSwan's.
+    esp: &'static str,
+    /// In the kernel's: integrity, cipher, and bits of the cipher's key.
+    kernel: [&'static str; 2],
+    key_bits: usize,
+}
+
+const SUITES: [Suite; 5] = [
+    Suite {
+        ours: ["aes-128-cbc", "sha2-256"],
+        insecure: &[],
+        esp: "aes128-sha256-esn",
+        kernel: ["auth-trunc hmac(sha256)", "enc cbc(aes)"],
+        key_bits: 128,
+    },
+    Suite {
+        ours: ["aes-192-cbc", "sha2-384"],
+        insecure: &[],
+        esp: "aes192-sha384-noesn",
+        kernel: ["auth-trunc hmac(sha384)", "enc cbc(aes)"],
+        key_bits: 192,
+    },
+    Suite {
+        ours: ["aes-256-cbc", "sha2-512"],
+        insecure: &[],
+        esp: "aes256-sha512-esn",
+        kernel: ["auth-trunc hmac(sha512)", "enc cbc(aes)"],
+        key_bits: 256,
+    },
+    Suite {
+        ours: ["aes-128-cbc", "sha1"],
+        insecure: &["sha1"],
+        esp: "aes128-sha1-noesn",
+        kernel: ["auth-trunc hmac(sha1)", "enc cbc(aes)"],
+        key_bits: 128,
+    },
+    Suite {
+        ours: ["3des", "md5"],
+        insecure: &["3des", "md5"],
+        esp: "3des-md5-noesn",
+        kernel: ["auth-trunc hmac(md5)", "enc cbc(des3_ede)"],
+        key_bits: 192,
+    },
+];
+
+impl Suite {
+    fn transform_set(&self, mode: Mode) -> Value {
+        let [encryption, integrity] = self.ours;
+        json!({
+            "encryption": encryption, "integrity": integrity, "mode": mode.word(), "allow_insecure": self.insecure,
+        })
+    }
+
+    /// The SAs in the kernel are of this suite and mode.
+    fn is_in(&self, states: &str, mode: Mode) -> bool {
+        let digits = format!("0x{}", "x".repeat(self.key_bits / 4)).len();
+        let of_key = |line: &str| line.split_whitespace().nth(2).is_some_and(|key| key.len() == digits);
+        let ciphers: Vec<&str> = states.lines().filter(|line| line.contains(self.kernel[1])).collect();
+        !ciphers.is_empty()
+            && ciphers.into_iter().all(of_key)
+            && states.contains(self.kernel[0])
+            && states.contains(&format!("mode {}", mode.word()))
+    }
+}
+
+/// Pings both ways, of sizes that leave various parts of a cipher's block to padding.
+fn passes(mapped: &Mapped) -> Result<()> {
+    for (from, to) in [(ALPHA, GAMMA), (GAMMA, ALPHA)] {
+        for address in to.host() {
+            let pings = ping(mapped.lab.host(from)?, &address, 5)?;
+            ensure!(pings.all_answered(), "from {} to {address}: {pings:?}", from.name);
+        }
+    }
+    // What fits is answered in kind: both directions pad alike.
+    for size in (56..72).step_by(3).chain([1300, 1352]) {
+        let pings = ping_sized(mapped.lab.host(ALPHA)?, &GAMMA.host()[0], size)?;
+        ensure!(pings.all_answered(), "{size} bytes: {pings:?}");
+    }
+    Ok(())
+}
+
+fn carries_gre(mode: Mode) -> Result<()> {
+    let mut mapped = Mapped::bare(Settings { mode, esp: SUITES[0].esp, ..Settings::new(GAMMA, ALPHA, KEY) })?;
+    mapped.configure_with(&SUITES[0].transform_set(mode))?;
+    mapped.passes(PATIENCE)?;
+    for suite in &SUITES {
+        let what = match mode {
+            Mode::Transport => "ESP with CBC and HMAC in transport mode, GRE",
+            Mode::Tunnel => "ESP with CBC and HMAC in tunnel mode, GRE",
+        };
+        Scenario { number: 3, what, peer: "strongSwan", role: Role::Initiator }.judge(|| {
+            let old = sa::spis(&sa::with_peer(&mapped.alpha, GAMMA)?, true);
+            mapped.gamma.gateway.reload(|settings| settings.esp = suite.esp)?;
+            mapped.alpha.api.put(TRANSFORM_SET_OF_MAP, &suite.transform_set(mode))?;
+            if suite.esp != SUITES[0].esp {
+                wait::until("SAs of the new suite", PATIENCE, || {
+                    let new = sa::spis(&sa::with_peer(&mapped.alpha, GAMMA)?, true);
+                    if !new.is_empty() && new.is_disjoint(&old) { Ok(()) } else { bail!("{new:08x?}") }
+                })?;
+            }
+            mapped.passes(PATIENCE)?;
+            passes(&mapped)?;
+            // What was in use before is drained for some seconds.
+            wait::until("no SA of another suite", PATIENCE, || {
+                let states = mapped.gamma.gateway.run("ip xfrm state")?;
+                ensure!(suite.is_in(&states, mode), "not {:?} in\n{states}", suite.kernel);
+                for sa in mapped.alpha.api.items("/v1/ipsec-sas")? {
+                    ensure!(sa["encryption"] == suite.ours[0] && sa["integrity"] == suite.ours[1], "{sa}");
+                }
+                anyhow::Ok(())
+            })?;
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn each_suite_carries_gre_in_transport_mode() -> Result<()> {
+    carries_gre(Mode::Transport)
+}
+
+#[test]
+fn each_suite_carries_gre_in_tunnel_mode() -> Result<()> {
+    carries_gre(Mode::Tunnel)
+}
