@@ -138,6 +138,7 @@ impl Driver {
                 Output::Transmit { path, bytes } => self.sockets.send(path, &bytes),
                 Output::Sa(operation) => wishes.push(Wish::Sa(operation)),
                 Output::Event(event) => wishes.push(Wish::Event(event)),
+                Output::Keep(_) => {}
             }
         }
         wishes

@@ -229,6 +229,9 @@ impl Executor {
             SaOperation::Move { spi_in, path } => {
                 self.sas.relocate(&mut self.writer, *spi_in, *path);
             }
+            SaOperation::Release { spi_in } => {
+                self.sas.release(&mut self.writer, &self.slots, *spi_in, now);
+            }
             SaOperation::Remove { spi_in, linger } => {
                 self.sas.remove(&mut self.writer, &self.slots, *spi_in, *linger, Some(now));
             }

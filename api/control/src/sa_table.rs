@@ -5,11 +5,15 @@
 //!  Installing ──────────────────────► Active ─────────────────► Lingering ──► (cleared)
 //!      │ refused, or no answer in time                              ▲
 //!      └──► (cleared), the engine is told            Adopted ───────┘ a new pair of the owner is sent on
+//!                                                     ▲   │ its IKE SA is resumed
+//!                                             Release └───▼
+//!                                                      Active
 //! ```
 //! An owner's record names the SA that protects what it sends only after the dataplane acknowledged that SA, and stops
 //! naming it before it is cleared.
 
 mod record;
+mod resumption;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -19,7 +19,7 @@ fn drain(engine: &mut Engine, now: Instant) -> Vec<(Path, Vec<u8>)> {
             Output::Sa(SaOperation::Install { operation, .. }) => {
                 engine.handle_sa_result(now, operation, Ok(()));
             }
-            Output::Sa(_) | Output::Event(_) => {}
+            Output::Sa(_) | Output::Event(_) | Output::Keep(_) => {}
         }
     }
     sent

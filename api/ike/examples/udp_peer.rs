@@ -161,6 +161,7 @@ fn describe(operation: &SaOperation) -> String {
         SaOperation::Move { spi_in, path } => {
             format!("move pair {spi_in:08x} from {} to {}", path.local, path.remote)
         }
+        SaOperation::Release { spi_in } => format!("release pair {spi_in:08x}"),
         SaOperation::Remove { spi_in, linger } => format!("remove pair {spi_in:08x} linger {linger:?}"),
     }
 }
@@ -270,6 +271,7 @@ fn drain(engine: &mut Engine, sockets: &[UdpSocket; 2], begin: Instant, silent: 
                 }
             }
             Output::Event(event) => println!("{at:8.3} event {event:?}"),
+            Output::Keep(_) => {}
             Output::Sa(operation) => {
                 println!("{at:8.3} sa {}", describe(&operation));
                 if let SaOperation::Install { operation, .. } = operation {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::{Authentication, Cause, Ppk};
+use crate::{Authentication, Cause, Keeping, Ppk};
 
 /// A connection, chosen by the host; stable over reconfiguration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -392,6 +392,12 @@ pub enum SaOperation {
         /// From where to where.
         path: Path,
     },
+    /// The pair stays as it is, and is the engine's no longer: nothing more is heard of it, and the next pair that the
+    /// child sends on takes its place.
+    Release {
+        /// Inbound SPI of the pair.
+        spi_in: u32,
+    },
     /// Remove the pair: outbound at once, inbound after `linger`.
     Remove {
         /// Inbound SPI of the pair.
@@ -406,6 +412,13 @@ pub enum SaOperation {
 pub enum Event {
     /// An IKE SA is up.
     IkeUp {
+        /// Connection.
+        connection: ConnectionId,
+        /// The SA.
+        ike_sa: IkeSaId,
+    },
+    /// The peer has confirmed that it still has an IKE SA of before this engine.
+    IkeResumed {
         /// Connection.
         connection: ConnectionId,
         /// The SA.
@@ -465,6 +478,9 @@ pub enum Output {
     Sa(SaOperation),
     /// This happened.
     Event(Event),
+    /// Store these, all of them or none, before anything that comes out later is sent, or store nothing ever: an engine
+    /// that follows this one must find its SAs as the peers know them.
+    Keep(Vec<Keeping>),
 }
 
 /// What came in by a datagram; the host acts on none of it but may count.

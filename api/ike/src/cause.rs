@@ -104,6 +104,12 @@ pub enum Cause {
         /// What was wrong.
         detail: String,
     },
+    /// An SA of before a restart is negotiated anew.
+    #[error("the IKE SA of before the restart could not be resumed: {detail}")]
+    NotResumed {
+        /// Why.
+        detail: String,
+    },
     /// The dataplane refused the SA.
     #[error("the dataplane refused the SA: {detail}")]
     Dataplane {

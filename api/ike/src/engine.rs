@@ -11,6 +11,7 @@ use crate::v2::connection::ConnectionState;
 use crate::v2::core::{Core, Followup};
 use crate::v2::established::Job;
 use crate::v2::init::{self, HalfOpen};
+use crate::v2::kept::Mark;
 use crate::v2::sa::{Closed, IkeSa, Inbound, RequestDigest, Stage};
 use crate::wire::isakmp::is_isakmp;
 use crate::wire::registry::notify;
@@ -69,6 +70,8 @@ pub struct Engine {
     half_open: BTreeMap<IkeSaId, IpAddr>,
     half_open_by_source: BTreeMap<IpAddr, usize>,
     pub(crate) shut_down: bool,
+    /// What the kept state of each IKE SA that has one depends on.
+    pub(crate) kept: BTreeMap<IkeSaId, Mark>,
     /// The peers that speak version 1.
     pub(crate) v1: Desk,
 }
@@ -84,6 +87,7 @@ impl Engine {
             half_open: BTreeMap::new(),
             half_open_by_source: BTreeMap::new(),
             shut_down: false,
+            kept: BTreeMap::new(),
             v1: Desk::default(),
         }
     }
@@ -226,7 +230,7 @@ impl Engine {
 
     /// The next output; call until `None` after each of the other calls.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.core.outputs.pop_front()
+        self.next_keepings().or_else(|| self.core.outputs.pop_front())
     }
 
     /// When [`Engine::handle_timeout`] wants to be called next.
@@ -388,6 +392,7 @@ impl Engine {
     /// Puts an SA in its place, with its deadline and its share of the half-open count; forgets one that is through.
     pub(crate) fn store(&mut self, now: Instant, sa: IkeSa) {
         let id = sa.ends.id;
+        self.keep(now, &sa);
         let counts = matches!(sa.stage, Stage::AuthAwaited(_));
         match (counts, self.half_open.contains_key(&id)) {
             (true, false) => {
@@ -432,7 +437,7 @@ impl Engine {
     }
 
     /// Does what SAs asked for about others, until nothing is left.
-    fn settle(&mut self, now: Instant) {
+    pub(crate) fn settle(&mut self, now: Instant) {
         loop {
             for sa in std::mem::take(&mut self.core.born) {
                 self.store(now, sa);

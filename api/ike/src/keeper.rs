@@ -252,10 +252,12 @@ impl Engine {
         state.ike_sas.remove(&sa.ends.id);
         state.established.remove(&sa.ends.id);
         let requested = cause == Cause::Requested;
+        // What the peer has lost is made anew at once: nobody failed.
+        let renewed = matches!(cause, Cause::NotResumed { .. });
         // Our own attempts and SAs that were up are tried again; a stranger's failure costs the peer nothing.
         let ours = sa.ends.initiator || sa.init_request.is_none();
-        let wait =
-            (!requested && ours).then(|| state.backoff.failed(now, &self.core.limits, &mut self.core.random));
+        let wait = (!requested && !renewed && ours)
+            .then(|| state.backoff.failed(now, &self.core.limits, &mut self.core.random));
         if state.established.is_empty() {
             let wanted = state.wanted().next().is_some() && !self.shut_down;
             let retry_in = wait.filter(|_| wanted);

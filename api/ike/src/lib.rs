@@ -22,6 +22,7 @@
 //!                 }
 //!             }
 //!             Output::Event(event) => println!("{event:?}"),
+//!             Output::Keep(_) => {} // or stored, before anything that comes after it is sent
 //!         }
 //!     }
 //!     let _wake_at = engine.poll_timeout();
@@ -38,9 +39,11 @@ mod crypto;
 mod engine;
 mod exchange;
 mod keeper;
+mod kept;
 #[cfg(feature = "key-log")]
 pub mod key_log;
 mod limits;
+mod resuming;
 pub mod sim;
 mod v1;
 mod v2;
@@ -51,4 +54,5 @@ pub use api::*;
 pub use authentication::*;
 pub use cause::{Cause, Phase};
 pub use engine::Engine;
+pub use kept::{Keeping, NotResumed, Resumable, ResumablePair};
 pub use limits::Limits;

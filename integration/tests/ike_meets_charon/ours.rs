@@ -240,7 +240,8 @@ impl State {
                         pair.path = path;
                     }
                 }
-                Output::Sa(SaOperation::SwitchOutbound { .. }) => {}
+                Output::Sa(SaOperation::SwitchOutbound { .. } | SaOperation::Release { .. })
+                | Output::Keep(_) => {}
             }
         }
     }

@@ -36,6 +36,9 @@ impl Gateway {
     fn on_event(&mut self, event: &Event) {
         match event {
             Event::IkeUp { connection, .. } => tracing::info!(connection = connection.0, "an IKE SA is up"),
+            Event::IkeResumed { connection, .. } => {
+                tracing::info!(connection = connection.0, "an IKE SA was resumed");
+            }
             Event::IkeRekeyed { connection, .. } => {
                 tracing::info!(connection = connection.0, "an IKE SA was rekeyed");
             }

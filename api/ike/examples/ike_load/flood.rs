@@ -56,7 +56,7 @@ fn first_message(number: u32, remote: Ipv4Addr, options: &Options) -> anyhow::Re
     std::iter::from_fn(|| engine.poll_output())
         .find_map(|output| match output {
             Output::Transmit { bytes, .. } => Some(bytes),
-            Output::Sa(_) | Output::Event(_) => None,
+            Output::Sa(_) | Output::Event(_) | Output::Keep(_) => None,
         })
         .context("the engine sent nothing")
 }

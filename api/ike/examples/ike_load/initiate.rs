@@ -76,7 +76,7 @@ impl Initiator {
                 Output::Event(Event::IkeDown { cause, .. } | Event::ChildDown { cause, .. }) => {
                     self.trouble = Some(cause.to_string());
                 }
-                Output::Sa(_) | Output::Event(_) => {}
+                Output::Sa(_) | Output::Event(_) | Output::Keep(_) => {}
             }
         }
         Ok(())

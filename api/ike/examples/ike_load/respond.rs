@@ -68,7 +68,7 @@ fn drain(engine: &mut Engine, sockets: &[UdpSocket; 2]) {
             Output::Sa(SaOperation::Install { operation, .. }) => {
                 engine.handle_sa_result(Instant::now(), operation, Ok(()));
             }
-            Output::Sa(_) | Output::Event(_) => {}
+            Output::Sa(_) | Output::Event(_) | Output::Keep(_) => {}
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::Identity;
 use crate::wire::registry::{
     AUTH_METHOD_DIGITAL_SIGNATURE, AUTH_METHOD_ECDSA_P256, AUTH_METHOD_ECDSA_P384, AUTH_METHOD_ECDSA_P521,
 };
+use crate::wire::{Reader, WireError, Writer};
 
 /// What a peer claims.
 pub(crate) struct Claim<'a> {
@@ -34,6 +35,31 @@ pub(crate) struct PeerCertificates {
 }
 
 impl PeerCertificates {
+    /// Writes them down for an engine that follows this one.
+    pub(crate) fn keep(&self, writer: &mut Writer) {
+        writer.u32(u32::try_from(self.certificates.len()).unwrap_or(u32::MAX));
+        for certificate in &self.certificates {
+            writer.counted(certificate);
+        }
+        writer.u64(self.expires_unix_secs);
+    }
+
+    /// More bytes than [`PeerCertificates::keep`] writes.
+    pub(crate) fn kept_len_most_bytes(&self) -> usize {
+        self.certificates.iter().fold(16, |sum: usize, der| sum.saturating_add(8).saturating_add(der.len()))
+    }
+
+    /// Reads what [`PeerCertificates::keep`] wrote; a count of none stands for a peer without certificates.
+    pub(crate) fn resume(reader: &mut Reader<'_>) -> Result<Option<Self>, WireError> {
+        let count = reader.u32()?;
+        if count == 0 {
+            return Ok(None);
+        }
+        let certificates: Result<_, WireError> =
+            (0..count).map(|_| reader.counted().map(<[u8]>::to_vec)).collect();
+        Ok(Some(Self { certificates: certificates?, expires_unix_secs: reader.u64()? }))
+    }
+
     /// Whether they lead to what is trusted now.
     ///
     /// # Errors

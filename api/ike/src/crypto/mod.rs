@@ -5,6 +5,7 @@ mod cbc;
 mod comb;
 mod encapsulation;
 mod esp;
+mod kept_keys;
 #[cfg(test)]
 #[allow(
     clippy::unwrap_used,

@@ -34,7 +34,11 @@ pub(super) struct DirectionKey {
 /// Key for what we send; owns the counter of which GCM's IVs are made, so that none is used twice.
 pub(crate) struct SealingKey {
     key: DirectionKey,
-    counter: u64,
+    /// Upper half of the IV: how many engines had this key before this one. Whatever the last of them used of its run,
+    /// and however much of that it could still write down, this one is in another.
+    run: u32,
+    /// Lower half.
+    count: u32,
 }
 
 /// Key for what we receive.
@@ -44,7 +48,20 @@ pub(crate) struct OpeningKey {
 
 impl SealingKey {
     pub(super) fn new(cipher: IkeCipher, encryption: Secret, integrity: Secret) -> Self {
-        Self { key: DirectionKey { cipher, encryption, integrity }, counter: 0 }
+        Self::in_run(DirectionKey { cipher, encryption, integrity }, 0)
+    }
+
+    /// A key that engines before this one have used, in earlier runs.
+    pub(super) fn in_run(key: DirectionKey, run: u32) -> Self {
+        Self { key, run, count: 0 }
+    }
+
+    pub(super) fn key(&self) -> &DirectionKey {
+        &self.key
+    }
+
+    pub(super) fn run(&self) -> u32 {
+        self.run
     }
 
     /// Encodes a message whose payloads all stand inside an Encrypted payload: one datagram, or, where that were longer
@@ -119,8 +136,8 @@ impl SealingKey {
         match self.key.cipher.integrity() {
             None => {
                 plain.push(0);
-                let iv = self.counter.to_be_bytes();
-                self.counter = self.counter.checked_add(1).ok_or(CryptoError::Exhausted)?;
+                let iv = (u64::from(self.run) << 32 | u64::from(self.count)).to_be_bytes();
+                self.count = self.count.checked_add(1).ok_or(CryptoError::Exhausted)?;
                 let tag = self.key.gcm_encrypt(&iv, &message, &mut plain)?;
                 message.extend_from_slice(&iv);
                 message.extend_from_slice(&plain);
@@ -174,7 +191,15 @@ fn prefix(header: Header, first: u8, fragment: Option<(u16, u16)>, body_len: usi
 
 impl OpeningKey {
     pub(super) fn new(cipher: IkeCipher, encryption: Secret, integrity: Secret) -> Self {
-        Self { key: DirectionKey { cipher, encryption, integrity } }
+        Self::of(DirectionKey { cipher, encryption, integrity })
+    }
+
+    pub(super) fn of(key: DirectionKey) -> Self {
+        Self { key }
+    }
+
+    pub(super) fn key(&self) -> &DirectionKey {
+        &self.key
     }
 
     /// Checks and decrypts the Encrypted or Encrypted Fragment payload at the end of `message`, whose IV, ciphertext and

@@ -20,6 +20,12 @@ impl<T> SendWindow<T> {
         Self { next_id, outstanding: None }
     }
 
+    /// A window whose last request, before `next_id`, is sent again.
+    pub(crate) fn resumed(next_id: u32, retransmission: Retransmission, task: T) -> Self {
+        let message_id = next_id.saturating_sub(1);
+        Self { next_id, outstanding: Some(Outstanding { message_id, retransmission, task }) }
+    }
+
     pub(crate) fn is_idle(&self) -> bool {
         self.outstanding.is_none()
     }
@@ -49,6 +55,11 @@ impl<T> SendWindow<T> {
 
     pub(crate) fn task_mut(&mut self) -> Option<&mut T> {
         self.outstanding.as_mut().map(|outstanding| &mut outstanding.task)
+    }
+
+    /// The outstanding request as it was sent.
+    pub(crate) fn datagrams(&self) -> Option<&Datagrams> {
+        self.outstanding.as_ref().map(|outstanding| outstanding.retransmission.datagrams())
     }
 
     /// Whether a response with this id is awaited.
@@ -84,6 +95,21 @@ pub(crate) enum Receive<'a> {
 impl ReceiveWindow {
     pub(crate) fn new(next_id: u32) -> Self {
         Self { next_id, response: None }
+    }
+
+    /// A window that answered the request before `next_id` with these datagrams, if there was one.
+    pub(crate) fn resumed(next_id: u32, response: Datagrams) -> Self {
+        Self { next_id, response: Some(response).filter(|response| !response.is_empty()) }
+    }
+
+    /// The id of the request that is awaited next.
+    pub(crate) fn next_id(&self) -> u32 {
+        self.next_id
+    }
+
+    /// The response to the request accepted last.
+    pub(crate) fn response(&self) -> Option<&Datagrams> {
+        self.response.as_ref()
     }
 
     pub(crate) fn classify(&self, message_id: u32) -> Receive<'_> {

@@ -6,6 +6,7 @@ mod dataplane;
 mod link;
 mod nat;
 pub mod replay;
+mod restart;
 pub mod setup;
 
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 pub use dataplane::{Dataplane, Delivery, InstalledPair};
 pub use link::{Link, Weather};
 pub use nat::Nat;
+pub use restart::Vault;
 
 use crate::{ChildId, Classified, Command, DataplaneEvent, Engine, Event, Limits, Output, Path, SaOperation};
 
@@ -26,12 +28,23 @@ pub struct Host {
     pub events: Vec<(Instant, Event)>,
     /// The dataplane refuses installs while this is set.
     pub refuses_installs: bool,
+    /// What its engine wants to be kept.
+    pub vault: Vault,
+    /// Outputs until the engine dies; with none left it is dead.
+    dies_after: Option<usize>,
+}
+
+impl Host {
+    fn is_dead(&self) -> bool {
+        self.dies_after == Some(0)
+    }
 }
 
 /// Two ends, 0 and 1, and what is between them.
 pub struct Simulation {
     /// The simulated time.
     pub now: Instant,
+    begin: Instant,
     /// The two ends.
     pub hosts: [Host; 2],
     /// What is between them.
@@ -51,9 +64,12 @@ impl Simulation {
                 dataplane: Dataplane::default(),
                 events: Vec::new(),
                 refuses_installs: false,
+                vault: Vault::default(),
+                dies_after: None,
             }
         };
-        Self { now: start, hosts: [host(1), host(2)], link: Link::new(seed, weather), unknown_spis: 0 }
+        let hosts = [host(1), host(2)];
+        Self { now: start, begin: start, hosts, link: Link::new(seed, weather), unknown_spis: 0 }
     }
 
     /// Gives one end a command.
@@ -73,6 +89,9 @@ impl Simulation {
     /// Gives one end a datagram, as if it came from the other.
     pub fn inject(&mut self, side: usize, path: Path, bytes: &[u8]) -> Classified {
         let now = self.now;
+        if self.hosts[side].is_dead() {
+            return Classified::Dropped("dead");
+        }
         let classified = self.hosts[side].engine.handle_datagram(now, path, bytes);
         self.drain(side);
         classified
@@ -83,7 +102,13 @@ impl Simulation {
         let now = self.now;
         let host = &mut self.hosts[side];
         while let Some(output) = host.engine.poll_output() {
+            match &mut host.dies_after {
+                Some(0) => return,
+                Some(left) => *left -= 1,
+                None => {}
+            }
             match output {
+                Output::Keep(keepings) => host.vault.change(keepings),
                 Output::Transmit { path, bytes } => self.link.send(now, side, path, bytes),
                 Output::Event(event) => host.events.push((now, event)),
                 Output::Sa(operation) => {
@@ -108,7 +133,8 @@ impl Simulation {
 
     /// Does the next thing that happens until `deadline`; `false` when there is none.
     pub fn step(&mut self, deadline: Instant) -> bool {
-        let timers = self.hosts.iter().filter_map(|host| host.engine.poll_timeout());
+        let timers =
+            self.hosts.iter().filter(|host| !host.is_dead()).filter_map(|host| host.engine.poll_timeout());
         let next = timers.chain(self.link.next_arrival()).min();
         let Some(next) = next.filter(|next| *next <= deadline) else {
             self.now = deadline;
@@ -121,7 +147,8 @@ impl Simulation {
         }
         for side in 0..2 {
             let now = self.now;
-            if self.hosts[side].engine.poll_timeout().is_some_and(|at| at <= now) {
+            let host = &self.hosts[side];
+            if !host.is_dead() && host.engine.poll_timeout().is_some_and(|at| at <= now) {
                 self.hosts[side].engine.handle_timeout(now);
                 self.drain(side);
             }

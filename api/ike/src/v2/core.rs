@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::connection::ConnectionState;
 use super::cookie::CookieJar;
 use super::sa::IkeSa;
-use crate::crypto::{Datagrams, Random};
+use crate::crypto::{Datagrams, Random, Secret};
 use crate::{
     Cause, ChildId, Connection, ConnectionId, Event, IkeSaId, Limits, OperationId, Output, Path, SaOperation,
 };
@@ -36,6 +36,8 @@ pub(crate) struct Core {
     pub(crate) wall_clock: Option<(Instant, u64)>,
     pub(crate) cookies: CookieJar,
     pub(crate) outputs: VecDeque<Output>,
+    /// What is to be kept of IKE SAs, by our SPIs; before all `outputs`.
+    pub(crate) keepings: BTreeMap<u64, Option<Secret>>,
     pub(crate) counters: BTreeMap<&'static str, u64>,
     pub(crate) connections: BTreeMap<ConnectionId, ConnectionState>,
     /// Install operations without an answer.
@@ -64,6 +66,7 @@ impl Core {
             wall_clock: None,
             cookies: CookieJar::default(),
             outputs: VecDeque::new(),
+            keepings: BTreeMap::new(),
             counters: BTreeMap::new(),
             connections: BTreeMap::new(),
             operations: BTreeMap::new(),
@@ -205,6 +208,27 @@ impl Core {
         }
         self.outputs.push_back(Output::Sa(SaOperation::Remove { spi_in, linger }));
         rest.is_none()
+    }
+
+    /// Leaves a pair in the dataplane to the host. Traffic moves to any other pair of the child.
+    pub(crate) fn pair_released(&mut self, child: ChildId, spi_in: u32) {
+        self.esp.remove(&spi_in);
+        let rest = self.pairs.get_mut(&child).and_then(|pairs| {
+            pairs.remove(&spi_in);
+            pairs.last().copied()
+        });
+        if rest.is_none() {
+            self.pairs.remove(&child);
+        }
+        if self.sending_on(child) == Some(spi_in) {
+            match rest {
+                Some(heir) => self.switch_outbound(child, heir),
+                None => {
+                    self.sending.remove(&child);
+                }
+            }
+        }
+        self.outputs.push_back(Output::Sa(SaOperation::Release { spi_in }));
     }
 
     /// Says that a child is down, and sees to its coming back.

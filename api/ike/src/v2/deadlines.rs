@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::child::ChildState;
 use super::core::{Core, Followup};
 use super::established::{Established, Job, Life, Request};
+use super::resume::ASKED_AGAIN;
 use super::sa::{Ends, Stage};
 use crate::Cause;
 use crate::exchange::{Due, after, earlier};
@@ -16,13 +17,16 @@ impl Established {
         core: &mut Core,
         now: Instant,
     ) -> Stage {
-        let tries = core.limits.retransmit_tries;
+        let tries = if self.unconfirmed { ASKED_AGAIN } else { core.limits.retransmit_tries };
         let is_probe = matches!(self.send.task(), Some(Request::Probe));
         match self.send.retransmission().map(|retransmission| retransmission.poll(now, tries)) {
             None | Some(Due::Nothing) => {}
             Some(Due::Send(datagrams)) => {
                 core.transmit_all(ends.path, datagrams);
                 core.count("retransmissions");
+            }
+            Some(Due::GiveUp { .. }) if self.unconfirmed && self.life == Life::Active => {
+                return self.release(core, now, "the peer did not answer on it");
             }
             Some(Due::GiveUp { .. }) => {
                 if is_probe {

@@ -38,9 +38,9 @@ pub(crate) struct Established {
     pub(super) keys: IkeKeys,
     pub(crate) lowest_nonce: Vec<u8>,
     pub(super) send: SendWindow<Request>,
-    receive: ReceiveWindow,
+    pub(super) receive: ReceiveWindow,
     /// Fingerprint of the request accepted last.
-    last_request: Option<RequestDigest>,
+    pub(super) last_request: Option<RequestDigest>,
     pub(super) queue: VecDeque<(Instant, Job)>,
     pub(crate) children: BTreeMap<u32, ChildSa>,
     pub(super) installing: BTreeMap<OperationId, Installing>,
@@ -61,6 +61,8 @@ pub(crate) struct Established {
     pub(super) heir: Option<IkeSaId>,
     /// The initiator said that it has no other SA with us.
     pub(super) initial_contact: bool,
+    /// Of before this engine; the peer has not said yet that it has it.
+    pub(super) unconfirmed: bool,
     /// The peer's rekey of this SA that we answered.
     pub(super) theirs: Option<TheirIkeRekey>,
 }
@@ -99,6 +101,7 @@ impl Established {
             contends_with: None,
             heir: None,
             initial_contact: false,
+            unconfirmed: false,
             theirs: None,
         }
     }
@@ -125,11 +128,16 @@ impl Established {
     ) -> (Stage, Classified) {
         let header = inbound.message.header;
         let dropped = |stage: Box<Self>, why| (Stage::Established(stage), Classified::Dropped(why));
+        if self.is_disowned(ends, inbound) {
+            return (self.release(core, now, "the peer does not know it"), Classified::Ike);
+        }
         if !inbound.message.is_protected() {
             return dropped(self, "unprotected");
         }
         if header.response {
-            if !self.send.awaits(header.message_id) {
+            // Asked whether it has the SA, the peer may repeat an answer that was not kept: it is not to that question.
+            let repeats = self.unconfirmed && header.exchange != Exchange::Informational;
+            if repeats || !self.send.awaits(header.message_id) {
                 return dropped(self, "unexpected_response");
             }
         } else {
@@ -158,6 +166,7 @@ impl Established {
             Err(why) => return dropped(self, why),
         };
         self.heard_at = now;
+        self.confirm(ends, core);
         let payloads = decode_payloads(opened.first, &opened.plain);
         if header.response {
             let Some(request) = self.send.answered() else { return dropped(self, "unexpected_response") };
@@ -295,7 +304,7 @@ impl Established {
         payloads: &[Payload],
     ) -> Datagrams {
         let header = ends.header(exchange, true, self.receive.last_id());
-        // A counter of 2^64 messages does not run out.
+        // A counter of 2^32 messages does not run out.
         let limit = ends.limit_bytes(&core.limits);
         let sealed = self.keys.sealing.seal(header, payloads, limit, &mut core.random);
         let Ok(datagrams) = sealed else { return Vec::new() };
@@ -343,7 +352,8 @@ impl Established {
 
     /// Once another SA took its place, what is about children waits for that one, and the rest is pointless.
     pub(super) fn may_begin(&self, job: Job) -> bool {
-        self.life == Life::Active || job == Job::DeleteIke
+        let known = !self.unconfirmed || job == Job::Probe;
+        (self.life == Life::Active && known) || job == Job::DeleteIke
     }
 
     /// Begins waiting jobs while the window is free.

@@ -122,6 +122,14 @@ impl RequestDigest {
     pub(crate) fn new(request: &[u8]) -> Self {
         Self(prf(Hash::Sha2_256, b"", &[request]).to_vec())
     }
+
+    pub(crate) fn from_bytes(digest: &[u8]) -> Self {
+        Self(digest.to_vec())
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 /// An IKE SA.

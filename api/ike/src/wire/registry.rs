@@ -37,6 +37,7 @@ pub(crate) mod transform {
 /// Notify message types (RFC 7296 section 3.10.1).
 pub(crate) mod notify {
     pub(crate) const UNSUPPORTED_CRITICAL_PAYLOAD: u16 = 1;
+    pub(crate) const INVALID_IKE_SPI: u16 = 4;
     pub(crate) const INVALID_MAJOR_VERSION: u16 = 5;
     pub(crate) const INVALID_SYNTAX: u16 = 7;
     pub(crate) const NO_PROPOSAL_CHOSEN: u16 = 14;
@@ -70,7 +71,7 @@ pub(crate) mod notify {
     pub(crate) fn name(kind: u16) -> String {
         let name = match kind {
             UNSUPPORTED_CRITICAL_PAYLOAD => "UNSUPPORTED_CRITICAL_PAYLOAD",
-            4 => "INVALID_IKE_SPI",
+            INVALID_IKE_SPI => "INVALID_IKE_SPI",
             INVALID_MAJOR_VERSION => "INVALID_MAJOR_VERSION",
             INVALID_SYNTAX => "INVALID_SYNTAX",
             9 => "INVALID_MESSAGE_ID",

@@ -7,6 +7,11 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
+    /// One that does not move its bytes while they are no more than this: a move would leave a copy behind.
+    pub(crate) fn with_capacity(len_bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(len_bytes) }
+    }
+
     pub(crate) fn u8(&mut self, value: u8) {
         self.bytes.push(value);
     }
@@ -25,6 +30,12 @@ impl Writer {
 
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Writes bytes behind a 32-bit count of them.
+    pub(crate) fn counted(&mut self, bytes: &[u8]) {
+        self.u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+        self.bytes(bytes);
     }
 
     /// Writes a 16-bit length field and `content`; the field covers itself, `header_bytes` before it and the
