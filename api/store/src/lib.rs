@@ -1,10 +1,11 @@
-//! Desired state in SQLite.
+//! Desired state in SQLite, and what the control plane keeps beyond its end.
 //!
 //! ```text
 //! resources  kind, name -> generation, times, body (canonical JSON of a model type)
 //! uses       which field of which resource names which other one; foreign keys both ways
 //! sealed     secrets, AES-256-GCM under the master key, beside the resource that they belong to
 //! tokens     bearer tokens, hashed
+//! ike_sas    what outlives the control plane of IKE SAs, sealed as well; no part of the desired state
 //! ```
 //!
 //! One connection writes, several read. A write is one transaction: precondition, references, the checks of
@@ -14,6 +15,7 @@
 mod database;
 mod desired;
 mod error;
+mod ike_sas;
 mod master_key;
 mod page;
 mod resource;
@@ -31,6 +33,7 @@ use tokio::sync::{Mutex, watch};
 
 pub use database::Database;
 pub use error::{OpenError, StoreError, User};
+pub use ike_sas::KeptIkeSa;
 pub use page::Page;
 pub use resource::Stored;
 pub use seal::SealError;

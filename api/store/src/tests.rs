@@ -1,3 +1,5 @@
+mod ike_sas;
+
 use std::path::Path;
 
 use model::read::parse;
