@@ -1,8 +1,10 @@
 //! IKEv1, for a peer that knows no better: only by a policy that is named, and allowed by name.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use integration::checks::ping;
+use integration::configuration::TRANSFORM_SET_OF_MAP;
 use integration::foreign::{Mode, Settings};
+use integration::interop::{Role, Scenario};
 use integration::lab::{ALPHA, GAMMA};
 use integration::pair::{KEY, Mapped, PATIENCE};
 use integration::{sa, wait};
@@ -45,6 +47,75 @@ fn main_mode_and_quick_mode_carry_gre_and_rekey_without_loss() -> Result<()> {
 
     rekeys(&mapped, || api.post("/v1/crypto-maps/outside/rekey").map(drop))?;
     rekeys(&mapped, || mapped.gamma.gateway.run("swanctl --rekey --child gre").map(drop))
+}
+
+/// `encryption aes`, `hash sha`, `group 2`, one key for whoever comes; `esp-aes esp-md5-hmac`, `mode transport`: as
+/// routers were set up for twenty years, by two words of our API.
+#[test]
+fn the_classic_suite_carries_gre_with_a_key_for_everyone() -> Result<()> {
+    const KEY_OF_ALL: &str = "a key that every branch has";
+    let settings = Settings {
+        version: 1,
+        ike: "aes128-sha1-modp1024",
+        esp: "aes128-md5",
+        ..Settings::new(GAMMA, ALPHA, KEY_OF_ALL)
+    };
+    let mapped = Mapped::bare(settings)?;
+    let api = &mapped.alpha.api;
+    let policy =
+        api.put("/v1/isakmp-policies/classic", &json!({"priority": 20, "profile": "cisco-classic"}))?;
+    let warned = policy["warnings"].as_array().map(Vec::len);
+    assert_eq!(warned, Some(3), "IKEv1, SHA-1, group 2: {policy}");
+    let set = json!({"profile": "cisco-classic"});
+    let made = api.put(TRANSFORM_SET_OF_MAP, &set)?;
+    assert!(
+        made["warnings"][0]["detail"].as_str().is_some_and(|text| text.contains("md5 is insecure")),
+        "{made}"
+    );
+    mapped.configure_with(&set)?;
+    api.put("/v1/pre-shared-keys/everyone", &json!({"peer": "0.0.0.0/0", "key": KEY_OF_ALL}))?;
+    api.delete(&format!("/v1/pre-shared-keys/{}", GAMMA.name))?;
+    let entry = json!({
+        "sequence": 10, "access_list": "to-peer", "transform_sets": ["to-peer"], "peer": GAMMA.black(),
+        "isakmp_policies": ["classic"],
+    });
+
+    let scenario = |role| Scenario {
+        number: 13,
+        what: "IKEv1, the classic suite (AES-128, SHA-1, group 2; esp-aes esp-md5-hmac), wildcard key; GRE",
+        peer: "strongSwan",
+        role,
+    };
+    scenario(Role::Responder).judge(|| {
+        mapped.lab.may_begin(ALPHA, false)?;
+        api.put("/v1/crypto-maps/outside", &json!({"entries": [entry]}))?;
+        wait::until("gamma's quick mode", PATIENCE, || mapped.gamma.gateway.begin())?;
+        the_classic_suite_passes(&mapped)
+    })?;
+    scenario(Role::Initiator).judge(|| {
+        mapped.gamma.gateway.end()?;
+        mapped.lab.may_begin(ALPHA, true)?;
+        the_classic_suite_passes(&mapped)
+    })
+}
+
+fn the_classic_suite_passes(mapped: &Mapped) -> Result<()> {
+    mapped.passes(PATIENCE)?;
+    for address in GAMMA.host() {
+        let pings = ping(mapped.lab.host(ALPHA)?, &address, 20)?;
+        ensure!(pings.all_answered(), "{address}: {pings:?}");
+    }
+    let theirs = mapped.gamma.gateway.run("swanctl --list-sas; ip xfrm state")?;
+    for expected in [
+        "IKEv1",
+        "AES_CBC-128/HMAC_SHA1_96/PRF_HMAC_SHA1/MODP_1024",
+        "hmac(md5)",
+        "cbc(aes)",
+        "mode transport",
+    ] {
+        ensure!(theirs.contains(expected), "no {expected} in:\n{theirs}");
+    }
+    Ok(())
 }
 
 /// New keys come when they are asked for, and no packet is lost meanwhile.

@@ -9,7 +9,8 @@ use serde_json::Value;
 use crate::insecure::Insecure;
 use crate::kind::{Kind, Reference, Resource};
 use crate::name::Name;
-use crate::read::{At, Parse, deserialize_by_parse};
+use crate::profile::Profile;
+use crate::read::{At, Object, Parse, deserialize_by_parse};
 use crate::word::words;
 
 words! {
@@ -108,17 +109,20 @@ pub struct IsakmpPolicy {
     /// Policies are offered in this order, lowest first: 1 to 65535.
     #[schema(minimum = 1, maximum = 65535)]
     pub priority: u32,
+    /// A suite by name, which gives `version`, `encryption`, `hash` and `groups`, and allows what of them is insecure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
     /// Version of IKE.
     #[schema(required = false)]
     pub version: IkeVersion,
-    /// Ciphers.
-    #[schema(min_items = 1)]
+    /// Ciphers. Required without a `profile`.
+    #[schema(required = false, min_items = 1)]
     pub encryption: Vec<IkeEncryption>,
-    /// PRF hashes; with CBC ciphers the integrity hashes too.
-    #[schema(min_items = 1)]
+    /// PRF hashes; with CBC ciphers the integrity hashes too. Required without a `profile`.
+    #[schema(required = false, min_items = 1)]
     pub hash: Vec<Hash>,
-    /// Diffie-Hellman groups.
-    #[schema(min_items = 1)]
+    /// Diffie-Hellman groups. Required without a `profile`.
+    #[schema(required = false, min_items = 1)]
     pub groups: Vec<Group>,
     /// Post-quantum key exchange after that of `groups`, any of the list (RFC 9370, IKEv2): what is recorded today stays
     /// closed to who can break the groups tomorrow. A peer without it is accepted unless `require_post_quantum`.
@@ -220,16 +224,19 @@ impl Parse for IsakmpPolicy {
     fn parse(at: At<'_>) -> Option<Self> {
         let mut object = at.object()?;
         let priority = object.required_with("priority", |at| at.integer(1..=65_535u32));
-        let version = object.optional("version").unwrap_or(IkeVersion::Ikev2);
-        let encryption = object.required_with("encryption", |at| at.some_distinct(8));
-        let hash = object.required_with("hash", |at| at.some_distinct(8));
-        let groups = object.required_with("groups", |at| at.some_distinct(8));
+        let profile: Option<Profile> = object.optional("profile");
+        let version = object.optional("version");
+        let version = version.or(profile.map(Profile::version)).unwrap_or(IkeVersion::Ikev2);
+        let encryption = some_of(&mut object, "encryption", profile.map(Profile::encryption));
+        let hash = some_of(&mut object, "hash", profile.map(Profile::hash));
+        let groups = some_of(&mut object, "groups", profile.map(Profile::groups));
         let additional_key_exchanges: Vec<KeyEncapsulation> = object
             .optional_with("additional_key_exchanges", |at| at.distinct(KeyEncapsulation::ALL.len()))
             .unwrap_or_default();
         let require_post_quantum = object.optional("require_post_quantum").unwrap_or(false);
-        let allow_insecure: Vec<Insecure> =
+        let mut allow_insecure: Vec<Insecure> =
             object.optional_with("allow_insecure", |at| at.distinct(Insecure::ALL.len())).unwrap_or_default();
+        profile.into_iter().for_each(|profile| profile.allow_policy(&mut allow_insecure));
         let authentication = object.optional("authentication").unwrap_or(Authentication::PreShare);
         let lifetime_secs =
             object.optional_with("lifetime_secs", |at| at.integer(300..=604_800u32)).unwrap_or(86_400);
@@ -239,10 +246,13 @@ impl Parse for IsakmpPolicy {
                 seconds => Some(seconds),
             })
             .unwrap_or(30);
-        let accept_superset = object.optional("accept_superset").unwrap_or(false);
+        let accept_superset = object
+            .optional("accept_superset")
+            .unwrap_or_else(|| profile.is_some_and(Profile::accept_superset));
         let policy = (|| {
             Some(Self {
                 priority: priority?,
+                profile,
                 version,
                 encryption: encryption?,
                 hash: hash?,
@@ -268,10 +278,26 @@ impl Parse for IsakmpPolicy {
     }
 }
 
+/// A list that must be there unless a profile gives it.
+fn some_of<T: Parse + PartialEq>(
+    object: &mut Object<'_>,
+    field: &'static str,
+    of_profile: Option<Vec<T>>,
+) -> Option<Vec<T>> {
+    match of_profile {
+        Some(given) => Some(object.optional_with(field, |at| at.some_distinct(8)).unwrap_or(given)),
+        None => object.required_with(field, |at| at.some_distinct(8)),
+    }
+}
+
 impl IsakmpPolicy {
     /// What does not go together, and why, by JSON pointer.
     fn refusals(&self) -> Vec<(String, String)> {
         let mut found = Vec::new();
+        let departures = self.profile.map(|profile| profile.departures_of_policy(self)).unwrap_or_default();
+        if !departures.is_empty() {
+            return departures.into_iter().map(|(field, detail)| (format!("/{field}"), detail)).collect();
+        }
         for (pointer, what) in self.insecurities() {
             if !self.allow_insecure.contains(&what) {
                 found.push((pointer, what.refusal()));
@@ -399,6 +425,39 @@ mod tests {
             assert!(error.starts_with(start) && error.ends_with("name it in allow_insecure"), "{error}");
         }
         assert_eq!(errors.len(), 3, "{errors:?}");
+    }
+
+    #[test]
+    fn a_profile_gives_what_is_left_out_and_suffers_nothing_else() {
+        let policy =
+            crate::read::parse::<IsakmpPolicy>(&json!({"priority": 7, "profile": "cisco-classic"})).unwrap();
+        let found: Vec<_> =
+            policy.insecurities().into_iter().map(|(at, what)| format!("{at} {what}")).collect();
+        assert_eq!(found, ["/version ikev1", "/hash/0 sha1", "/groups/0 modp1024"]);
+        assert_eq!(policy.encryption, [IkeEncryption::Aes128Cbc]);
+        assert!(policy.accept_superset);
+        // What is answered can be sent back.
+        let answered = serde_json::to_value(&policy).unwrap();
+        assert_eq!(crate::read::parse::<IsakmpPolicy>(&answered).unwrap(), policy);
+        let errors = refused(json!({
+            "priority": 7, "profile": "cisco-classic", "version": "ikev2", "groups": [14], "lifetime_secs": 3600,
+        }));
+        assert_eq!(
+            errors,
+            [
+                "/groups profile cisco-classic has 2: leave this field out, or the profile",
+                "/version profile cisco-classic has ikev1: leave this field out, or the profile",
+            ]
+        );
+        assert_eq!(
+            refused(json!({"priority": 7, "profile": "cisco"})),
+            [
+                "/encryption is required",
+                "/groups is required",
+                "/hash is required",
+                "/profile \"cisco\" is not a profile; allowed: cisco-classic",
+            ]
+        );
     }
 
     #[test]

@@ -8,7 +8,8 @@ use crate::insecure::Insecure;
 use crate::kind::{Kind, Reference, Resource};
 use crate::mtu::Framing;
 use crate::name::Name;
-use crate::read::{At, Parse, deserialize_by_parse};
+use crate::profile::Profile;
+use crate::read::{At, Object, Parse, deserialize_by_parse};
 use crate::word::words;
 
 words! {
@@ -67,12 +68,18 @@ words! {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[schema(example = json!({"encryption": "aes-256-gcm", "mode": "transport", "esn": true}))]
 pub struct TransformSet {
-    /// Cipher.
+    /// A suite by name, which gives `encryption` and `integrity`, and allows what of them is insecure; without other word
+    /// the mode is transport, and sequence numbers are ordinary ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
+    /// Cipher. Required without a `profile`.
+    #[schema(required = false)]
     pub encryption: EspEncryption,
     /// Integrity algorithm of a CBC cipher, which needs one; AES-GCM has its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub integrity: Option<EspIntegrity>,
-    /// Mode.
+    /// Mode. Required without a `profile`.
+    #[schema(required = false)]
     pub mode: Mode,
     /// Offer extended sequence numbers (RFC 4304), and take ordinary ones if the peer has no others; false offers
     /// ordinary ones alone.
@@ -87,17 +94,29 @@ pub struct TransformSet {
 impl Parse for TransformSet {
     fn parse(at: At<'_>) -> Option<Self> {
         let mut object = at.object()?;
-        let encryption = object.required("encryption");
+        let profile: Option<Profile> = object.optional("profile");
+        let encryption = given(&mut object, "encryption", profile.map(Profile::esp_encryption));
         let mut integrity_was_given = false;
         let integrity = object.optional_with("integrity", |at| {
             integrity_was_given = true;
             EspIntegrity::parse(at)
         });
-        let mode = object.required("mode");
-        let esn = object.optional("esn").unwrap_or(true);
-        let allow_insecure: Vec<Insecure> =
+        let of_profile = profile.filter(|_| !integrity_was_given).map(Profile::esp_integrity);
+        let mode = given(&mut object, "mode", profile.map(|_| Mode::Transport));
+        let esn = object.optional("esn").unwrap_or(profile.is_none());
+        let mut allow_insecure: Vec<Insecure> =
             object.optional_with("allow_insecure", |at| at.distinct(Insecure::ALL.len())).unwrap_or_default();
-        let set = (|| Some(Self { encryption: encryption?, integrity, mode: mode?, esn, allow_insecure }))();
+        profile.into_iter().for_each(|profile| profile.allow_set(&mut allow_insecure));
+        let set = (|| {
+            Some(Self {
+                profile,
+                encryption: encryption?,
+                integrity: integrity.or(of_profile),
+                mode: mode?,
+                esn,
+                allow_insecure,
+            })
+        })();
         for (field, reason) in set.iter().flat_map(Self::refusals) {
             // One that is no such algorithm has been told of.
             if field != "integrity" || integrity_was_given == integrity.is_some() {
@@ -109,9 +128,21 @@ impl Parse for TransformSet {
     }
 }
 
+/// A value that must be there unless a profile gives it.
+fn given<T: Parse>(object: &mut Object<'_>, field: &'static str, of_profile: Option<T>) -> Option<T> {
+    match of_profile {
+        Some(word) => Some(object.optional(field).unwrap_or(word)),
+        None => object.required(field),
+    }
+}
+
 impl TransformSet {
     /// What does not go together, and why, by field.
     fn refusals(&self) -> Vec<(&'static str, String)> {
+        let departures = self.profile.map(|profile| profile.departures_of_set(self)).unwrap_or_default();
+        if !departures.is_empty() {
+            return departures;
+        }
         let mut found: Vec<_> = self
             .insecure_fields()
             .filter(|(_, what)| !self.allow_insecure.contains(what))
@@ -232,6 +263,21 @@ mod tests {
         let found: Vec<_> = set.insecurities().into_iter().map(|(at, what)| format!("{at} {what}")).collect();
         assert_eq!(found, ["/encryption 3des", "/integrity md5"]);
         assert_eq!(serde_json::to_value(&set).unwrap()["allow_insecure"], json!(["md5", "3des"]));
+    }
+
+    #[test]
+    fn a_profile_gives_what_is_left_out_and_suffers_nothing_else() {
+        let set = crate::read::parse::<TransformSet>(&json!({"profile": "cisco-classic"})).unwrap();
+        let expected = json!({
+            "profile": "cisco-classic", "encryption": "aes-128-cbc", "integrity": "md5", "mode": "transport",
+            "esn": false, "allow_insecure": ["md5"],
+        });
+        assert_eq!(serde_json::to_value(&set).unwrap(), expected);
+        assert_eq!(crate::read::parse::<TransformSet>(&expected).unwrap(), set);
+        assert_eq!(
+            refused(&json!({"profile": "cisco-classic", "integrity": "sha1", "mode": "tunnel"})),
+            ["/integrity profile cisco-classic has md5: leave this field out, or the profile"]
+        );
     }
 
     #[test]
