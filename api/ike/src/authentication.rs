@@ -78,6 +78,23 @@ impl Authentication {
         }
     }
 
+    /// What stands in the way of a connection of IKEv1, whose ends prove themselves alike, and where Ed25519 is unknown: a
+    /// sentence that says what to do.
+    #[must_use]
+    pub fn unfit_for_version_1(&self) -> Option<&'static str> {
+        match (&self.local, &self.remote) {
+            (LocalProof::PreSharedKey(_), RemoteProof::PreSharedKey(_)) => None,
+            (LocalProof::Certificate(own), RemoteProof::Certificate(_)) => own
+                .hash_scheme()
+                .is_none()
+                .then_some("IKEv1 knows no signatures of Ed25519: take a certificate of an RSA or ECDSA key"),
+            _ => Some(
+                "in IKEv1 both ends prove themselves in the same way: give both a certificate and whom you trust for the \
+                 peer's, or neither",
+            ),
+        }
+    }
+
     /// Whether either end signs, so that hash algorithms are to be agreed on (RFC 7427 section 4).
     pub(crate) fn signs(&self) -> bool {
         matches!(self.local, LocalProof::Certificate(_)) || matches!(self.remote, RemoteProof::Certificate(_))

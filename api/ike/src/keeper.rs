@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::cert::PeerCertificates;
 use crate::engine::{Engine, Timer};
 use crate::exchange::{after, earlier};
 use crate::v2::core::Followup;
@@ -123,7 +124,8 @@ impl Engine {
         let same = is_same_peer(old, new);
         let unix_secs = self.core.unix_secs(now);
         for id in self.of_connection(new.id) {
-            let refused = self.sas.get(&id).and_then(|sa| judge_again(sa, old, new, unix_secs).err());
+            let certificates = self.sas.get(&id).and_then(|sa| sa.ends.peer_certificates.as_deref());
+            let refused = judge_again(certificates, old, new, unix_secs).err();
             if let (true, Some(detail)) = (same, refused) {
                 self.end(now, id, Cause::AuthenticationFailed { side: "we refused the peer", detail });
             } else if same {
@@ -150,6 +152,7 @@ impl Engine {
             let detail = "the peer's certificate has expired".to_owned();
             self.end(now, id, Cause::AuthenticationFailed { side: "we refused the peer", detail });
         }
+        self.end_expired_v1(now, unix_secs);
     }
 
     /// Brings an SA's children in line with the connection as it is now.
@@ -439,13 +442,18 @@ pub(crate) fn is_same_peer(old: &Connection, new: &Connection) -> bool {
 }
 
 /// Whether a peer that proved itself by a certificate still does: another anchor or a new revocation list may say no.
-fn judge_again(sa: &IkeSa, old: &Connection, new: &Connection, unix_secs: Option<u64>) -> Result<(), String> {
+pub(crate) fn judge_again(
+    certificates: Option<&PeerCertificates>,
+    old: &Connection,
+    new: &Connection,
+    unix_secs: Option<u64>,
+) -> Result<(), String> {
     let (RemoteProof::Certificate(before), RemoteProof::Certificate(trust)) =
         (&old.authentication.remote, &new.authentication.remote)
     else {
         return Ok(());
     };
-    match &sa.ends.peer_certificates {
+    match certificates {
         Some(certificates) if !before.is_same(trust) => certificates.judge_again(trust, unix_secs),
         _ => Ok(()),
     }

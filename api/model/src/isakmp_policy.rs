@@ -315,9 +315,6 @@ impl IsakmpPolicy {
         if of_v1 && !self.additional_key_exchanges.is_empty() {
             refuse("additional_key_exchanges", "ikev1 has one key exchange alone");
         }
-        if of_v1 && self.authentication == Authentication::Signature {
-            refuse("authentication", "signatures go with ikev2 only");
-        }
         if self.require_post_quantum && self.additional_key_exchanges.is_empty() {
             refuse(
                 "require_post_quantum",
@@ -465,11 +462,10 @@ mod tests {
         let mut body = classic();
         body["encryption"] = json!(["aes-256-gcm"]);
         body["groups"] = json!([31]);
-        body["authentication"] = json!("signature");
         body["additional_key_exchanges"] = json!(["ml-kem-768"]);
         let pointers: Vec<String> =
             refused(body).iter().filter_map(|error| error.split(' ').next().map(str::to_owned)).collect();
-        assert_eq!(pointers, ["/additional_key_exchanges", "/authentication", "/encryption", "/groups"]);
+        assert_eq!(pointers, ["/additional_key_exchanges", "/encryption", "/groups"]);
         let v2 = |more: &str| {
             let mut body =
                 json!({"priority": 1, "encryption": ["aes-256-gcm"], "hash": ["sha2-256"], "groups": [31]});

@@ -15,12 +15,16 @@ use crate::cable::{Cable, connection, scenario};
 use crate::charon::child;
 use crate::pki::{Ca, Leaf, Openssl, params, remote};
 
-const OURS: &str = "alpha.example";
-const THEIRS: &str = "beta.example";
+pub(crate) const OURS: &str = "alpha.example";
+pub(crate) const THEIRS: &str = "beta.example";
 
 /// charon's side.
 #[derive(Clone)]
-struct Theirs<'a> {
+pub(crate) struct Theirs<'a> {
+    /// Version of IKE, and its proposals of both phases.
+    pub(crate) version: u8,
+    pub(crate) ike: &'static str,
+    pub(crate) esp: &'static str,
     leaf: &'a Leaf,
     /// CAs that vouch for us, and revocation lists.
     authorities: Vec<&'a [u8]>,
@@ -33,8 +37,11 @@ struct Theirs<'a> {
 }
 
 impl<'a> Theirs<'a> {
-    fn new(leaf: &'a Leaf, authority: &'a Ca) -> Self {
+    pub(crate) fn new(leaf: &'a Leaf, authority: &'a Ca) -> Self {
         Self {
+            version: 2,
+            ike: "aes256gcm16-prfsha256-x25519",
+            esp: "aes256gcm16-noesn",
             leaf,
             authorities: vec![&authority.der],
             lists: vec![],
@@ -46,7 +53,7 @@ impl<'a> Theirs<'a> {
     }
 
     /// Gives charon files and configuration.
-    fn configure(&self, cable: &Cable) -> Result<()> {
+    pub(crate) fn configure(&self, cable: &Cable) -> Result<()> {
         let put = |folder: &str, name: &str, bytes: &[u8]| {
             fs::write(cable.dir.join("swanctl").join(folder).join(name), bytes)
         };
@@ -62,15 +69,15 @@ impl<'a> Theirs<'a> {
         for (index, list) in self.lists.iter().enumerate() {
             put("x509crl", &format!("list{index}.der"), list)?;
         }
-        let Self { local, remote, id, far_id, .. } = self;
+        let Self { version, ike, esp, local, remote, id, far_id, .. } = self;
         let certs = if *local == "psk" { "" } else { "certs = own.der" };
-        let children = child("net", "10.2.0.1/32", "10.1.0.1/32", "").replace("@ESP@", "aes256gcm16-noesn");
+        let children = child("net", "10.2.0.1/32", "10.1.0.1/32", "").replace("@ESP@", esp);
         cable.charon.configure(&format!(
             "connections {{ far {{
-               version = 2
+               version = {version}
                local_addrs = 192.0.2.2
                remote_addrs = 192.0.2.1
-               proposals = aes256gcm16-prfsha256-x25519
+               proposals = {ike}
                encap = yes
                local {{ auth = {local}
                  {certs}

@@ -5,6 +5,7 @@
 
 mod cable;
 mod certificates;
+mod certificates_v1;
 mod charon;
 mod datagram;
 mod establishment;

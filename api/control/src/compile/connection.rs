@@ -73,9 +73,13 @@ impl<'a> Connections<'a> {
         if !self.connections.contains_key(&id) {
             let ends = Ends { remote, local_identity: &local_identity, remote_identity: &remote_identity };
             let authentication = self.certificates.authentication(self.desired, request.terms, &ends)?;
+            let version = version(first_policy);
+            if let (Version::V1(_), Some(reason)) = (version, authentication.unfit_for_version_1()) {
+                return Err(reason.to_owned());
+            }
             let connection = Connection {
                 id,
-                version: version(first_policy),
+                version,
                 local,
                 remote,
                 local_identity: identity(&local_identity),

@@ -1,6 +1,7 @@
 //! Our certificate, what it is issued by, and its key.
 
 use super::facts::Facts;
+use super::given_hash::HashScheme;
 use super::scheme::PeerHashes;
 use super::signing_key::SigningKey;
 use super::{CertificateError, MAX_CERTIFICATES};
@@ -79,5 +80,20 @@ impl LocalCertificate {
     /// A sentence.
     pub(crate) fn sign(&self, octets: &[u8], hashes: &PeerHashes) -> Result<(u8, Vec<u8>), String> {
         self.key.sign(octets, hashes, self.padding)
+    }
+
+    /// The certificate first, then what it is issued by.
+    pub(crate) fn chain(&self) -> &[Vec<u8>] {
+        &self.chain
+    }
+
+    /// How our key signs HASH_I and HASH_R of IKEv1; `None` where IKEv1 does not know such a key.
+    pub(crate) fn hash_scheme(&self) -> Option<HashScheme> {
+        self.key.hash_scheme()
+    }
+
+    /// Signs such a hash.
+    pub(crate) fn sign_hash(&self, hash: &[u8]) -> Option<Vec<u8>> {
+        self.key.sign_hash(hash)
     }
 }

@@ -11,6 +11,7 @@
 
 mod chain;
 mod facts;
+mod given_hash;
 mod local;
 mod name;
 mod scheme;
@@ -31,9 +32,10 @@ mod verify;
 pub use local::{LocalCertificate, RsaPadding};
 pub use trust::{RevocationPolicy, Trust, TrustMaterial};
 
+pub(crate) use given_hash::HashScheme;
 pub(crate) use name::{describe_name, is_same_name};
 pub(crate) use scheme::PeerHashes;
-pub(crate) use verify::{Claim, PeerCertificates, verify};
+pub(crate) use verify::{Claim, HashClaim, PeerCertificates, verify, verify_hash};
 
 /// Most certificates taken from a peer.
 pub(crate) const MAX_CERTIFICATES: usize = 10;

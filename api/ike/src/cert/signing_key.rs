@@ -9,6 +9,7 @@ use aws_lc_rs::signature::{
 };
 
 use super::CertificateError;
+use super::given_hash::RsaNumbers;
 use super::local::RsaPadding;
 use super::scheme::SignatureHash;
 use super::scheme::{PeerHashes, Scheme};
@@ -17,7 +18,11 @@ use crate::wire::registry::{AUTH_METHOD_DIGITAL_SIGNATURE, AUTH_METHOD_ECDSA_P25
 /// A key that signs AUTH. RSA blinding, salts and ECDSA nonces come from aws-lc's own generator: signatures are the one
 /// output of the engine that its seed does not determine.
 pub(crate) enum SigningKey {
-    Rsa(Box<RsaKeyPair>),
+    /// The same key twice: for messages, and for hashes that are given.
+    Rsa {
+        key: Box<RsaKeyPair>,
+        numbers: RsaNumbers,
+    },
     /// The same key twice: for DER signatures (RFC 7427) and fixed-length ones (RFC 4754).
     Ecdsa {
         curve: Curve,
@@ -37,8 +42,8 @@ impl SigningKey {
     /// # Errors
     /// It is no unencrypted PKCS#8 of a kind of key that we sign with.
     pub(crate) fn from_pkcs8(pkcs8: &[u8]) -> Result<Self, CertificateError> {
-        if let Ok(key) = RsaKeyPair::from_pkcs8(pkcs8) {
-            return Ok(Self::Rsa(Box::new(key)));
+        if let (Ok(key), Some(numbers)) = (RsaKeyPair::from_pkcs8(pkcs8), RsaNumbers::from_pkcs8(pkcs8)) {
+            return Ok(Self::Rsa { key: Box::new(key), numbers });
         }
         if let (Ok(der), Ok(fixed)) = (
             EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8),
@@ -62,7 +67,7 @@ impl SigningKey {
     /// The public half as it stands in the bit string of a `SubjectPublicKeyInfo`.
     pub(crate) fn public_key(&self) -> &[u8] {
         match self {
-            Self::Rsa(key) => key.public_key().as_ref(),
+            Self::Rsa { key, .. } => key.public_key().as_ref(),
             Self::Ecdsa { der, .. } => der.public_key().as_ref(),
             Self::Ed25519(key) => key.public_key().as_ref(),
         }
@@ -110,7 +115,7 @@ impl SigningKey {
     fn schemes(&self, padding: RsaPadding) -> Vec<Scheme> {
         let hashes = [SignatureHash::Sha2_256, SignatureHash::Sha2_384, SignatureHash::Sha2_512];
         match self {
-            Self::Rsa(_) => hashes
+            Self::Rsa { .. } => hashes
                 .into_iter()
                 .map(|hash| match padding {
                     RsaPadding::Pss => Scheme::RsaPss(hash),
@@ -126,10 +131,10 @@ impl SigningKey {
     fn signature(&self, scheme: Scheme, octets: &[u8]) -> Option<Vec<u8>> {
         let random = SystemRandom::new();
         match (self, scheme) {
-            (Self::Rsa(key), Scheme::RsaPss(hash)) => {
+            (Self::Rsa { key, .. }, Scheme::RsaPss(hash)) => {
                 rsa(key, [&RSA_PSS_SHA256, &RSA_PSS_SHA384, &RSA_PSS_SHA512], hash, octets)
             }
-            (Self::Rsa(key), Scheme::RsaPkcs1(hash)) => {
+            (Self::Rsa { key, .. }, Scheme::RsaPkcs1(hash)) => {
                 rsa(key, [&RSA_PKCS1_SHA256, &RSA_PKCS1_SHA384, &RSA_PKCS1_SHA512], hash, octets)
             }
             (Self::Ecdsa { der, .. }, Scheme::Ecdsa(_)) => {

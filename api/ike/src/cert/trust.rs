@@ -94,6 +94,11 @@ impl Trust {
         self.anchors.iter().map(|anchor| digest_sha1(&[&anchor.facts.spki])).collect()
     }
 
+    /// DER of the subject of each anchor: what CERTREQ of IKEv1 asks with (RFC 2408 section 3.10).
+    pub(crate) fn subjects(&self) -> impl Iterator<Item = &[u8]> {
+        self.anchors.iter().map(|anchor| anchor.facts.subject.as_slice())
+    }
+
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         let ders = |trust: &Self| -> Vec<CertificateDer<'static>> {
             trust.anchors.iter().map(|anchor| anchor.der.clone()).collect()

@@ -4,6 +4,7 @@ use rustls_pki_types::CertificateDer;
 use webpki::{EndEntityCert, Error};
 
 use super::facts::Facts;
+use super::given_hash::{HashScheme, is_signed};
 use super::scheme::Scheme;
 use super::scheme::SignatureHash;
 use super::trust::Trust;
@@ -25,6 +26,18 @@ pub(crate) struct Claim<'a> {
     pub(crate) signature: &'a [u8],
     /// What the signature covers (RFC 7296 section 2.15).
     pub(crate) octets: &'a [u8],
+}
+
+/// What a peer claims in IKEv1.
+pub(crate) struct HashClaim<'a> {
+    /// The identity that it must bear.
+    pub(crate) identity: &'a Identity,
+    /// Its certificates, its own first.
+    pub(crate) certificates: &'a [Vec<u8>],
+    pub(crate) scheme: HashScheme,
+    pub(crate) signature: &'a [u8],
+    /// HASH_I or HASH_R (RFC 2409 section 5).
+    pub(crate) hash: &'a [u8],
 }
 
 /// The certificates that a peer proved itself with, to be judged again when trust or time has changed.
@@ -76,8 +89,7 @@ impl PeerCertificates {
 
 const NO_TIME: &str = "the time of day is not known: no certificate can be judged";
 
-/// Verifies the claim. This is the one place of public-key work for a peer's proof: bounded by the limits on
-/// certificates and by webpki's own budget of signatures.
+/// Verifies the claim.
 ///
 /// # Errors
 /// A sentence for the operator; the peer hears only that authentication failed.
@@ -86,35 +98,64 @@ pub(crate) fn verify(
     claim: &Claim<'_>,
     unix_secs: Option<u64>,
 ) -> Result<PeerCertificates, String> {
-    let bytes: usize = claim.certificates.iter().map(Vec::len).sum();
-    if claim.certificates.len() > MAX_CERTIFICATES || bytes > MAX_CERTIFICATES_BYTES {
-        return Err(format!("the peer sent {} certificates of {bytes} bytes", claim.certificates.len()));
+    if claim.certificates.is_empty() {
+        // What AUTH is tells more than what is missing.
+        return scheme(claim).and(Err(NO_CERTIFICATE.to_owned()));
+    }
+    judge(trust, claim.identity, claim.certificates, unix_secs, |leaf, _| verify_signature(leaf, claim))
+}
+
+/// Verifies a claim of IKEv1.
+///
+/// # Errors
+/// Likewise.
+pub(crate) fn verify_hash(
+    trust: &Trust,
+    claim: &HashClaim<'_>,
+    unix_secs: Option<u64>,
+) -> Result<PeerCertificates, String> {
+    judge(trust, claim.identity, claim.certificates, unix_secs, |_, holder| {
+        let signed = is_signed(claim.scheme, &holder.public_key, claim.hash, claim.signature);
+        signed.then_some(()).ok_or_else(|| UNFIT.to_owned())
+    })
+}
+
+const NO_CERTIFICATE: &str = "the peer sent no certificate";
+const UNFIT: &str = "the signature does not fit the certificate's key";
+
+/// Judges chain, identity and signature. This is the one place of public-key work for a peer's proof: bounded by the
+/// limits on certificates and by webpki's own budget of signatures.
+fn judge(
+    trust: &Trust,
+    identity: &Identity,
+    ders: &[Vec<u8>],
+    unix_secs: Option<u64>,
+    prove: impl FnOnce(&CertificateDer<'_>, &Facts) -> Result<(), String>,
+) -> Result<PeerCertificates, String> {
+    let bytes: usize = ders.iter().map(Vec::len).sum();
+    if ders.len() > MAX_CERTIFICATES || bytes > MAX_CERTIFICATES_BYTES {
+        return Err(format!("the peer sent {} certificates of {bytes} bytes", ders.len()));
     }
     let unix_secs = unix_secs.ok_or(NO_TIME)?;
-    let facts: Result<Vec<Facts>, _> = claim.certificates.iter().map(|der| Facts::new(der)).collect();
+    let facts: Result<Vec<Facts>, _> = ders.iter().map(|der| Facts::new(der)).collect();
     let facts = facts.map_err(|error| format!("a certificate of the peer {error}"))?;
     let certificates: Vec<CertificateDer<'_>> =
-        claim.certificates.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
+        ders.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
     let (Some(leaf), Some(holder)) = (certificates.first(), facts.first()) else {
-        // What AUTH is tells more than what is missing.
-        return scheme(claim).and(Err("the peer sent no certificate".to_owned()));
+        return Err(NO_CERTIFICATE.to_owned());
     };
     let chain = chain::verify(trust, &certificates, &facts, unix_secs);
-    let signature = verify_signature(leaf, claim);
-    let identity = if holder.bears(claim.identity) {
+    let proof = prove(leaf, holder);
+    let named = if holder.bears(identity) {
         Ok(())
     } else {
         Err(format!(
-            "the identity {} is not in the certificate, which names {}",
-            claim.identity,
+            "the identity {identity} is not in the certificate, which names {}",
             holder.describe_names()
         ))
     };
-    chain.and(signature).and(identity)?;
-    Ok(PeerCertificates {
-        certificates: claim.certificates.to_vec(),
-        expires_unix_secs: holder.not_after_unix_secs,
-    })
+    chain.and(proof).and(named)?;
+    Ok(PeerCertificates { certificates: ders.to_vec(), expires_unix_secs: holder.not_after_unix_secs })
 }
 
 fn verify_signature(leaf: &CertificateDer<'_>, claim: &Claim<'_>) -> Result<(), String> {
@@ -125,7 +166,7 @@ fn verify_signature(leaf: &CertificateDer<'_>, claim: &Claim<'_>) -> Result<(), 
         match leaf.verify_signature(verifier, claim.octets, &signature) {
             Ok(()) => return Ok(()),
             Err(Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_)) => {}
-            Err(_) => return Err("the signature does not fit the certificate's key".to_owned()),
+            Err(_) => return Err(UNFIT.to_owned()),
         }
     }
     Err("the signature is of another kind than the certificate's key".to_owned())

@@ -28,9 +28,17 @@ pub(crate) struct PhaseOneFacts<'a> {
 }
 
 impl PhaseOneKeys {
-    /// `SKEYID = prf(pre-shared-key, Ni_b | Nr_b)`.
-    pub(crate) fn new(hash: Hash, cipher: CbcCipher, key: &PreSharedKey, facts: PhaseOneFacts<'_>) -> Self {
-        let identity = prf(hash, &key.0, &[facts.nonces.0, facts.nonces.1]);
+    /// `SKEYID = prf(pre-shared-key, Ni_b | Nr_b)`; where the ends sign, `prf(Ni_b | Nr_b, g^xy)`.
+    pub(crate) fn new(
+        hash: Hash,
+        cipher: CbcCipher,
+        key: Option<&PreSharedKey>,
+        facts: PhaseOneFacts<'_>,
+    ) -> Self {
+        let identity = match key {
+            Some(key) => prf(hash, &key.0, &[facts.nonces.0, facts.nonces.1]),
+            None => prf(hash, &[facts.nonces.0, facts.nonces.1].concat(), &[facts.shared]),
+        };
         let cookie_i = facts.cookies.initiator.to_be_bytes();
         let cookie_r = facts.cookies.responder.to_be_bytes();
         let next = |previous: &[u8], number: u8| {
@@ -46,13 +54,14 @@ impl PhaseOneKeys {
     /// `prf(SKEYID, g^x mine | g^x theirs | cookie mine | cookie theirs | SAi_b | ID mine)`.
     pub(crate) fn identity_hash(
         &self,
+        hash: Hash,
         publics: (&[u8], &[u8]),
         cookies: (u64, u64),
         sa: &[u8],
         identity: &[u8],
     ) -> Secret {
         let cookies = (cookies.0.to_be_bytes(), cookies.1.to_be_bytes());
-        prf(self.hash, &self.identity, &[publics.0, publics.1, &cookies.0, &cookies.1, sa, identity])
+        prf(hash, &self.identity, &[publics.0, publics.1, &cookies.0, &cookies.1, sa, identity])
     }
 
     /// `prf(SKEYID_a, ...)`: HASH(1), (2) and (3) of quick mode, HASH(1) of an informational exchange.

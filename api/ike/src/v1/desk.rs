@@ -11,6 +11,7 @@ use super::initiate::{clear, sole};
 use super::peer::Peer;
 use super::phase_one::Stage;
 use super::proposals::describe;
+use crate::cert::PeerCertificates;
 use crate::engine::{Engine, Timer};
 use crate::exchange::{after, earlier};
 use crate::v2::core::{Core, Followup};
@@ -23,6 +24,7 @@ use crate::{
 
 /// The initiator of a phase 1 asks for the children; its responder helps only after this long, or both would make each.
 const RESPONDER_GRACE: std::time::Duration = std::time::Duration::from_secs(8);
+const REFUSED: &str = "we refused the peer";
 
 /// See the module's documentation.
 #[derive(Default)]
@@ -301,9 +303,18 @@ impl Engine {
             let was_leaving = std::mem::replace(&mut peer.leaving, false);
             let same = old.is_some_and(|old| crate::keeper::is_same_peer(old, new)) && !was_leaving;
             let config = Arc::clone(new);
+            let unix_secs = self.core.unix_secs(now);
             self.with_peer(now, id, |peer, core| {
+                let refused = old.and_then(|old| {
+                    let judge = |known: &PeerCertificates| {
+                        crate::keeper::judge_again(Some(known), old, new, unix_secs).err()
+                    };
+                    peer.certificates().find_map(judge)
+                });
                 if !same {
                     peer.end(core, now, &Cause::Requested, true);
+                } else if let Some(detail) = refused {
+                    peer.end(core, now, &Cause::AuthenticationFailed { side: REFUSED, detail }, true);
                 }
                 peer.follow(core, now, &config);
             });
@@ -311,6 +322,24 @@ impl Engine {
             let peer = Peer::new(&mut self.core, now, Arc::clone(new));
             self.v1.holders.insert(peer.holder, id);
             self.v1.peers.insert(id, peer);
+        }
+    }
+
+    /// Ends what rests on a certificate that has expired.
+    pub(crate) fn end_expired_v1(&mut self, now: Instant, unix_secs: u64) {
+        let is_over = |known: &PeerCertificates| known.expires_unix_secs < unix_secs;
+        let expired: Vec<ConnectionId> = self
+            .v1
+            .peers
+            .values()
+            .filter(|peer| peer.certificates().any(is_over))
+            .map(|peer| peer.id)
+            .collect();
+        for id in expired {
+            let detail = "the peer's certificate has expired".to_owned();
+            self.with_peer(now, id, |peer, core| {
+                peer.end(core, now, &Cause::AuthenticationFailed { side: REFUSED, detail }, true);
+            });
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::nat;
 use super::peer::Peer;
 use super::phase_one::{Keyed, PhaseOne, Stage, Up};
+use super::proof::{Method, Refusal, certificate_requests};
 use super::proposals::{choose_phase_one, describe, offer_phase_one};
 use super::sealed::{IvChain, open, seal};
 use super::vendor::Announced;
@@ -45,7 +46,7 @@ pub(super) fn lowest(one: &[u8], other: &[u8]) -> Vec<u8> {
 impl Peer {
     /// Begins a phase 1, unless one is being made.
     pub(crate) fn begin_main_mode(&mut self, core: &mut Core, now: Instant) {
-        if self.is_trying() || self.config.authentication.shared_key().is_none() {
+        if self.is_trying() || Method::of(&self.config.authentication).is_none() {
             return;
         }
         let id = core.new_ike_sa_id();
@@ -99,6 +100,7 @@ impl Peer {
         if let Some(dialect) = found.announced.nat {
             payloads.extend(nat::detection(dialect, choice.suite.hash, found.cookies, found.path));
         }
+        payloads.extend(certificate_requests(&self.config.authentication));
         let (suite, lifetime) = (choice.suite, choice.lifetime);
         found.stage = Stage::KeySent { sa, suite, lifetime, key_pair, nonce };
         let answer = clear(found.header(Exchange::MainMode, 0), &payloads);
@@ -135,12 +137,19 @@ impl Peer {
             return Classified::Dropped("bad_value");
         }
         let Ok(shared) = key_pair.agree(public) else { return Classified::Dropped("invalid_public_value") };
-        let Some(key) = self.config.authentication.shared_key() else { return Classified::Dropped("no_key") };
         let nonces = (nonce.as_slice(), nonce_r);
         let facts = PhaseOneFacts { cookies: found.cookies, nonces, shared: &shared };
-        let keys = PhaseOneKeys::new(suite.hash, suite.cipher, key, facts);
+        let shared_key = match suite.method.shared_key(&self.config.authentication) {
+            Ok(key) => key,
+            Err(dropped) => return dropped,
+        };
+        let keys = PhaseOneKeys::new(suite.hash, suite.cipher, shared_key, facts);
         let (public_i, public_r) = (key_pair.public().to_vec(), public.to_vec());
-        let mut chain = IvChain::phase_one(&keys, &public_i, &public_r);
+        let chain = IvChain::phase_one(&keys, &public_i, &public_r);
+        let lowest_nonce = lowest(nonces.0, nonces.1);
+        let sa = sa.clone();
+        let mut keyed =
+            Keyed { suite, lifetime, keys, chain, sa, public_i, public_r, lowest_nonce, refused: false };
         if let Some(dialect) = found.announced.nat {
             found.nat = nat::detect(dialect, suite.hash, found.cookies, found.path, &payloads);
         }
@@ -152,18 +161,23 @@ impl Peer {
         let ours = WireIdentity::from(&self.config.local_identity);
         let port = if found.nat.is_present() { 0 } else { core.limits.ike_port };
         let identity = phase_one_identity_body(&ours, port);
-        let cookies = (found.cookies.initiator, found.cookies.responder);
-        let hash = keys.identity_hash((&public_i, &public_r), cookies, sa, &identity);
-        let mut payloads = vec![Payload::new(kind::ID, identity), Payload::new(kind::HASH, hash.to_vec())];
+        let hash = keyed.proof_hash(true, found.cookies, &identity);
+        let mut payloads = vec![Payload::new(kind::ID, identity)];
+        match keyed.prove(&self.config, &hash) {
+            Ok(proof) => payloads.extend(proof),
+            Err(detail) => {
+                let cause = Cause::AuthenticationFailed { side: "we cannot prove our identity", detail };
+                self.attempt_failed(core, now, id, cause);
+                return Classified::Ike;
+            }
+        }
         if first_contact {
+            let cookies = (found.cookies.initiator, found.cookies.responder);
             let notify = Notify::about_isakmp(notify::INITIAL_CONTACT, cookies, Vec::new());
             payloads.push(Payload::new(kind::NOTIFY, notify.encode()));
         }
-        let answer = seal(&keys, &mut chain, found.header(Exchange::MainMode, 0), &payloads);
-        let lowest_nonce = lowest(nonces.0, nonces.1);
-        let sa = sa.clone();
-        let keyed =
-            Keyed { suite, lifetime, keys, chain, sa, public_i, public_r, lowest_nonce, refused: false };
+        let header = found.header(Exchange::MainMode, 0);
+        let answer = seal(&keyed.keys, &mut keyed.chain, header, &payloads);
         found.stage = Stage::IdSent(Box::new(keyed));
         found.heard(message, Vec::new());
         found.ask(core, now, answer);
@@ -182,15 +196,25 @@ impl Peer {
     ) -> Classified {
         let Some(found) = self.phase_ones.get_mut(&id) else { return Classified::Dropped("unknown_cookies") };
         let Stage::IdSent(keyed) = &mut found.stage else { return Classified::Dropped("unexpected_message") };
-        let cookies = (found.cookies.responder, found.cookies.initiator);
-        let verified = open(&keyed.keys, &keyed.chain, header, body).and_then(|unverified| {
-            let publics = (keyed.public_r.as_slice(), keyed.public_i.as_slice());
-            unverified
-                .verify_identity(|identity| keyed.keys.identity_hash(publics, cookies, &keyed.sa, identity))
+        let unix_secs = core.unix_secs(now);
+        let unverified = open(&keyed.keys, &keyed.chain, header, body).ok_or(Refusal::Unproven);
+        let judged = unverified.and_then(|unverified| {
+            unverified.judge_identity(|payloads, identity| {
+                let hash = keyed.proof_hash(false, found.cookies, identity);
+                keyed.judge(&self.config, payloads, &hash, unix_secs)
+            })
         });
-        let Some(verified) = verified else {
-            keyed.refused = true;
-            return Classified::Dropped("integrity");
+        let (verified, certificates) = match judged {
+            Ok(judged) => judged,
+            Err(Refusal::Unproven) => {
+                keyed.refused = true;
+                return Classified::Dropped("integrity");
+            }
+            Err(Refusal::Unfit(detail)) => {
+                let cause = Cause::AuthenticationFailed { side: "we refused the peer", detail };
+                self.attempt_failed(core, now, id, cause);
+                return Classified::Ike;
+            }
         };
         let wanted = WireIdentity::from(&self.config.remote_identity);
         let theirs = sole(&verified.payloads, kind::ID).and_then(|body| phase_one_identity(body).ok());
@@ -204,7 +228,8 @@ impl Peer {
         found.heard(message, Vec::new());
         found.retransmission = None;
         if let Stage::IdSent(keyed) = std::mem::replace(&mut found.stage, Stage::Closed) {
-            found.stage = Stage::Up(Box::new(Up::new(*keyed, verified.next, now, &mut core.random)));
+            let up = Up::new(*keyed, verified.next, certificates, now, &mut core.random);
+            found.stage = Stage::Up(Box::new(up));
         }
         self.came_up(core, now, id, false);
         Classified::Ike

@@ -27,6 +27,7 @@ mod initiate;
 mod nat;
 pub(crate) mod peer;
 pub(crate) mod phase_one;
+mod proof;
 mod proposals;
 mod quick;
 mod quick_answer;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::child::ChildSa;
 use super::phase_one::{Life, PhaseOne, Stage, Up};
 use super::quick::Quick;
+use crate::cert::PeerCertificates;
 use crate::exchange::after;
 use crate::v2::core::{Core, Followup};
 use crate::wire::isakmp::Delete;
@@ -62,6 +63,12 @@ impl Peer {
     pub(crate) fn active(&self) -> Option<&PhaseOne> {
         let active = self.phase_ones.values().filter(|found| found.is_active());
         active.max_by_key(|found| found.up().map(|up| up.up_at))
+    }
+
+    /// What the peer's proofs rest on.
+    pub(super) fn certificates(&self) -> impl Iterator<Item = &PeerCertificates> {
+        let active = self.phase_ones.values().filter(|found| found.is_active());
+        active.filter_map(|found| found.up()?.peer_certificates.as_deref())
     }
 
     /// Whether we are trying to make a phase 1.

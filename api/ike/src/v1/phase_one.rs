@@ -1,12 +1,14 @@
 //! An ISAKMP SA and its stages.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::fragment::{self, Assembly};
 use super::proposals::PhaseOneSuite;
 use super::sealed::IvChain;
 use super::vendor::{Announced, Dialect};
+use crate::cert::PeerCertificates;
 use crate::crypto::{KeyPair, PhaseOneKeys, Random, Spis};
 use crate::exchange::{Retransmission, after};
 use crate::v2::core::Core;
@@ -97,6 +99,8 @@ pub(super) struct Up {
     pub(super) up_at: Instant,
     pub(super) replace_at: Instant,
     pub(super) expires_at: Instant,
+    /// What the peer's proof rests on, where it signed.
+    pub(super) peer_certificates: Option<Arc<PeerCertificates>>,
     /// When others of the same connection are looked at.
     pub(super) review_at: Option<Instant>,
     pub(super) life: Life,
@@ -256,7 +260,13 @@ impl Up {
     /// Soft lifetimes are shortened by up to this much, so that both ends rarely replace at once.
     const JITTER_PERCENT: u32 = 20;
 
-    pub(super) fn new(keyed: Keyed, chain: IvChain, now: Instant, random: &mut Random) -> Self {
+    pub(super) fn new(
+        keyed: Keyed,
+        chain: IvChain,
+        peer_certificates: Option<Arc<PeerCertificates>>,
+        now: Instant,
+        random: &mut Random,
+    ) -> Self {
         let margin = rekey_margin(keyed.lifetime);
         let soft = keyed.lifetime.saturating_sub(margin);
         Self {
@@ -267,6 +277,7 @@ impl Up {
             up_at: now,
             replace_at: after(now, random.shortened(soft, Self::JITTER_PERCENT)),
             expires_at: after(now, keyed.lifetime),
+            peer_certificates,
             review_at: None,
             life: Life::Active,
             used_ids: VecDeque::new(),

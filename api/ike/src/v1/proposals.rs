@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::proof::Method;
 use super::vendor::Dialect;
 use crate::crypto::{CbcCipher, EspSuite};
 use crate::wire::isakmp::registry::{LIFE_KILOBYTES, LIFE_SECONDS, phase_one, phase_two, protocol};
@@ -18,6 +19,7 @@ pub(super) struct PhaseOneSuite {
     pub(super) cipher: CbcCipher,
     pub(super) hash: Hash,
     pub(super) group: Group,
+    pub(super) method: Method,
 }
 
 /// A choice in phase 1.
@@ -40,12 +42,14 @@ fn hash_number(hash: Hash) -> u32 {
 }
 
 fn suites(connection: &Connection) -> impl Iterator<Item = PhaseOneSuite> {
-    connection.proposals.iter().flat_map(|proposal| {
+    let method = Method::of(&connection.authentication);
+    connection.proposals.iter().flat_map(move |proposal| {
         proposal.encryption.iter().flat_map(move |encryption| {
             proposal.prf.iter().flat_map(move |hash| {
                 proposal.groups.iter().filter_map(move |group| {
                     let cipher = CbcCipher::new(*encryption)?;
-                    Some(PhaseOneSuite { encryption: *encryption, cipher, hash: *hash, group: *group })
+                    let (encryption, hash, group) = (*encryption, *hash, *group);
+                    Some(PhaseOneSuite { encryption, cipher, hash, group, method: method? })
                 })
             })
         })
@@ -81,7 +85,7 @@ pub(super) fn offer_phase_one(connection: &Connection) -> Vec<Proposal> {
             attributes.extend([
                 Attribute::number(phase_one::HASH, hash_number(suite.hash)),
                 Attribute::number(phase_one::GROUP, u32::from(suite.group.number())),
-                Attribute::number(phase_one::AUTHENTICATION, short(phase_one::PRE_SHARED_KEY)),
+                Attribute::number(phase_one::AUTHENTICATION, short(suite.method.number())),
                 Attribute::number(phase_one::LIFE_TYPE, short(LIFE_SECONDS)),
                 Attribute::number(phase_one::LIFE_DURATION, secs(connection.lifetime)),
             ]);
@@ -124,7 +128,7 @@ fn is_suite(transform: &Transform, suite: PhaseOneSuite) -> bool {
         && transform.value(phase_one::KEY_LENGTH) == bits
         && transform.value(phase_one::HASH) == Some(u64::from(hash_number(suite.hash)))
         && transform.value(phase_one::GROUP) == Some(u64::from(suite.group.number()))
-        && transform.value(phase_one::AUTHENTICATION) == Some(phase_one::PRE_SHARED_KEY)
+        && transform.value(phase_one::AUTHENTICATION) == Some(suite.method.number())
 }
 
 /// A choice in phase 2.
@@ -325,7 +329,10 @@ fn describe_phase_one(transform: &Transform) -> String {
     let group = transform.value(phase_one::GROUP).unwrap_or_default();
     let authentication = match transform.value(phase_one::AUTHENTICATION) {
         Some(phase_one::PRE_SHARED_KEY) => "pre-share".to_owned(),
-        Some(3) => "rsa-sig".to_owned(),
+        Some(phase_one::RSA_SIGNATURE) => "rsa-sig".to_owned(),
+        Some(phase_one::ECDSA_P256) => "ecdsa-256".to_owned(),
+        Some(phase_one::ECDSA_P384) => "ecdsa-384".to_owned(),
+        Some(11) => "ecdsa-521".to_owned(),
         other => format!("authentication {}", other.unwrap_or_default()),
     };
     format!("{encryption}/{hash}/group {group}/{authentication}")

@@ -6,6 +6,7 @@ use super::initiate::{NONCE_LEN_BYTES, clear, is_nonce, lowest, sole};
 use super::nat;
 use super::peer::Peer;
 use super::phase_one::{Keyed, PhaseOne, Stage, Up};
+use super::proof::{Refusal, certificate_requests};
 use super::proposals::{PhaseOneChoice, choose_phase_one};
 use super::sealed::{IvChain, open, seal};
 use super::vendor::Announced;
@@ -16,12 +17,11 @@ use crate::wire::isakmp::registry::{notify, payload as kind};
 use crate::wire::isakmp::{
     Exchange, Header, Notify, Payload, Proposal, encode_sa, phase_one_identity, phase_one_identity_body,
 };
-use crate::{Classified, IkeSaId, Path};
+use crate::{Cause, Classified, IkeSaId, Path};
 
 impl Peer {
     /// What we would choose of an offer.
     pub(super) fn choose(&self, theirs: &[Proposal]) -> Option<PhaseOneChoice> {
-        self.config.authentication.shared_key()?;
         choose_phase_one(&self.config, theirs)
     }
 
@@ -73,7 +73,6 @@ impl Peer {
         if !is_nonce(nonce_i) {
             return Classified::Dropped("bad_value");
         }
-        let Some(key) = self.config.authentication.shared_key() else { return Classified::Dropped("no_key") };
         let Some(key_pair) = KeyPair::new(suite.group, &mut core.random) else {
             return Classified::Dropped("no_key_pair");
         };
@@ -81,7 +80,11 @@ impl Peer {
         let nonce_r = core.random.array::<NONCE_LEN_BYTES>().to_vec();
         let nonces = (nonce_i, nonce_r.as_slice());
         let facts = PhaseOneFacts { cookies: found.cookies, nonces, shared: &shared };
-        let keys = PhaseOneKeys::new(suite.hash, suite.cipher, key, facts);
+        let shared_key = match suite.method.shared_key(&self.config.authentication) {
+            Ok(key) => key,
+            Err(dropped) => return dropped,
+        };
+        let keys = PhaseOneKeys::new(suite.hash, suite.cipher, shared_key, facts);
         let (public_i, public_r) = (public_i.to_vec(), key_pair.public().to_vec());
         let chain = IvChain::phase_one(&keys, &public_i, &public_r);
         let mut answer =
@@ -90,6 +93,7 @@ impl Peer {
             found.nat = nat::detect(dialect, suite.hash, found.cookies, path, payloads);
             answer.extend(nat::detection(dialect, suite.hash, found.cookies, path));
         }
+        answer.extend(certificate_requests(&self.config.authentication));
         let lowest_nonce = lowest(nonces.0, nonces.1);
         let keyed =
             Keyed { suite, lifetime, keys, chain, sa, public_i, public_r, lowest_nonce, refused: false };
@@ -117,17 +121,29 @@ impl Peer {
         let Stage::KeyAnswered(keyed) = &mut found.stage else {
             return Classified::Dropped("unexpected_message");
         };
-        let cookies = (found.cookies.initiator, found.cookies.responder);
-        let verified = open(&keyed.keys, &keyed.chain, header, body).and_then(|unverified| {
-            let publics = (keyed.public_i.as_slice(), keyed.public_r.as_slice());
-            unverified
-                .verify_identity(|identity| keyed.keys.identity_hash(publics, cookies, &keyed.sa, identity))
+        let cookies = found.cookies;
+        let unix_secs = core.unix_secs(now);
+        let unverified = open(&keyed.keys, &keyed.chain, header, body).ok_or(Refusal::Unproven);
+        let judged = unverified.and_then(|unverified| {
+            unverified.judge_identity(|payloads, identity| {
+                let hash = keyed.proof_hash(true, cookies, identity);
+                keyed.judge(&self.config, payloads, &hash, unix_secs)
+            })
         });
-        let Some(verified) = verified else {
-            // Anyone may have sent it: the peer's own message may still come.
-            keyed.refused = true;
-            core.count("authentication_failed");
-            return Classified::Dropped("integrity");
+        let (verified, certificates) = match judged {
+            Ok(judged) => judged,
+            Err(Refusal::Unproven) => {
+                // Anyone may have sent it: the peer's own message may still come.
+                keyed.refused = true;
+                core.count("authentication_failed");
+                return Classified::Dropped("integrity");
+            }
+            Err(Refusal::Unfit(detail)) => {
+                core.count("authentication_failed");
+                let cause = Cause::AuthenticationFailed { side: "we refused the peer", detail };
+                self.attempt_failed(core, now, id, cause);
+                return Classified::Ike;
+            }
         };
         let wanted = WireIdentity::from(&self.config.remote_identity);
         let theirs = sole(&verified.payloads, kind::ID).and_then(|body| phase_one_identity(body).ok());
@@ -143,13 +159,20 @@ impl Peer {
         let ours = WireIdentity::from(&self.config.local_identity);
         let port = if found.nat.is_present() { 0 } else { core.limits.ike_port };
         let identity = phase_one_identity_body(&ours, port);
-        let publics = (keyed.public_r.as_slice(), keyed.public_i.as_slice());
-        let hash = keyed.keys.identity_hash(publics, (cookies.1, cookies.0), &keyed.sa, &identity);
-        let payloads = [Payload::new(kind::ID, identity), Payload::new(kind::HASH, hash.to_vec())];
+        let hash = keyed.proof_hash(false, cookies, &identity);
+        let mut payloads = vec![Payload::new(kind::ID, identity)];
+        match keyed.prove(&self.config, &hash) {
+            Ok(proof) => payloads.extend(proof),
+            Err(detail) => {
+                let cause = Cause::AuthenticationFailed { side: "we cannot prove our identity", detail };
+                self.attempt_failed(core, now, id, cause);
+                return Classified::Ike;
+            }
+        }
         let mut chain = verified.next;
         let header = Header {
-            cookie_i: cookies.0,
-            cookie_r: cookies.1,
+            cookie_i: cookies.initiator,
+            cookie_r: cookies.responder,
             first: 0,
             exchange: Exchange::MainMode,
             encrypted: true,
@@ -160,7 +183,8 @@ impl Peer {
         found.path = path;
         found.heard(message, answer.clone());
         if let Stage::KeyAnswered(keyed) = std::mem::replace(&mut found.stage, Stage::Closed) {
-            found.stage = Stage::Up(Box::new(Up::new(*keyed, chain, now, &mut core.random)));
+            let up = Up::new(*keyed, chain, certificates, now, &mut core.random);
+            found.stage = Stage::Up(Box::new(up));
         }
         found.send(core, now, &answer);
         self.came_up(core, now, id, initial_contact);

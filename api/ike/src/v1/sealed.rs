@@ -2,6 +2,8 @@
 
 use zeroize::Zeroizing;
 
+use super::initiate::sole;
+use super::proof::Refusal;
 use crate::crypto::{PhaseOneKeys, Secret, equal};
 use crate::wire::isakmp::{Header, Payload, decode_chain, encode_chain, registry::payload as kind};
 
@@ -53,15 +55,15 @@ impl Unverified {
         right.then_some(Verified { payloads: self.payloads, next: self.next })
     }
 
-    /// For the last messages of main mode, where HASH covers the body of the ID payload and what went before.
-    pub(super) fn verify_identity(self, expected: impl FnOnce(&[u8]) -> Secret) -> Option<Verified> {
-        let sole = |wanted: u8| {
-            let mut found = self.payloads.iter().filter(|payload| payload.kind == wanted);
-            found.next().filter(|_| found.next().is_none())
-        };
-        let (identity, hash) = (sole(kind::ID)?, sole(kind::HASH)?);
-        let right = equal(&hash.body, &expected(&identity.body));
-        right.then_some(Verified { payloads: self.payloads, next: self.next })
+    /// For the last messages of phase 1, whose proof covers the body of the ID payload and what went before: `judge` gets
+    /// all payloads, and that body.
+    pub(super) fn judge_identity<T>(
+        self,
+        judge: impl FnOnce(&[Payload], &[u8]) -> Result<T, Refusal>,
+    ) -> Result<(Verified, T), Refusal> {
+        let identity = sole(&self.payloads, kind::ID).ok_or(Refusal::Unproven)?;
+        let judged = judge(&self.payloads, identity)?;
+        Ok((Verified { payloads: self.payloads, next: self.next }, judged))
     }
 }
 

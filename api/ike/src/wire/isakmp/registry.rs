@@ -8,7 +8,10 @@ pub(crate) mod payload {
     pub(crate) const TRANSFORM: u8 = 3;
     pub(crate) const KE: u8 = 4;
     pub(crate) const ID: u8 = 5;
+    pub(crate) const CERTIFICATE: u8 = 6;
+    pub(crate) const CERTIFICATE_REQUEST: u8 = 7;
     pub(crate) const HASH: u8 = 8;
+    pub(crate) const SIGNATURE: u8 = 9;
     pub(crate) const NONCE: u8 = 10;
     pub(crate) const NOTIFY: u8 = 11;
     pub(crate) const DELETE: u8 = 12;
@@ -41,6 +44,10 @@ pub(crate) mod phase_one {
     pub(crate) const TRIPLE_DES_CBC: u64 = 5;
     pub(crate) const AES_CBC: u64 = 7;
     pub(crate) const PRE_SHARED_KEY: u64 = 1;
+    pub(crate) const RSA_SIGNATURE: u64 = 3;
+    /// RFC 4754 section 7.
+    pub(crate) const ECDSA_P256: u64 = 9;
+    pub(crate) const ECDSA_P384: u64 = 10;
 }
 
 /// Attributes of phase 2 (RFC 2407 section 4.5).
