@@ -15,6 +15,7 @@ pub mod cli;
 mod document;
 mod events;
 mod expiry;
+mod kept;
 mod landing;
 mod listen;
 mod metrics;
@@ -29,5 +30,6 @@ mod state;
 mod tls;
 pub mod token;
 
+pub use kept::KeptIkeSas;
 pub use serve::Server;
 pub use state::Gateway;

@@ -48,8 +48,9 @@ async fn run(arguments: Run) -> Result<()> {
             async move { store.desired().await }
         }
     };
+    let keeper = api::KeptIkeSas(store.clone());
     let config = control::Config::new(arguments.run_dir);
-    let mut running = tokio::spawn(control::run(config, desired, inbox, asked_to_stop(stopped)));
+    let mut running = tokio::spawn(control::run(config, desired, keeper, inbox, asked_to_stop(stopped)));
     let stop_serving = server.stopper();
     let mut serving = tokio::spawn(server.serve(api::router::router(gateway)));
     tell_systemd(NotifyState::Ready);

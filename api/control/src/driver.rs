@@ -6,6 +6,7 @@
 //! the old one stay in use until new ones replace them.
 
 mod sockets;
+mod write_ahead;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -14,12 +15,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ike::{
     Command, Connection, ConnectionId, DataplaneEvent, Engine, Event, IkeSaView, Limits, OperationId, Output,
-    SaOperation,
+    Resumable, SaOperation,
 };
 use tokio::sync::mpsc;
 
 pub(crate) use sockets::Datagram;
 use sockets::Sockets;
+use write_ahead::WriteAhead;
+
+use crate::keeper::{KeptChanges, Stored};
 
 /// What the engine wants of the rest of the gateway.
 pub(crate) enum Wish {
@@ -35,6 +39,7 @@ pub(crate) enum Wish {
 pub(crate) struct Driver {
     engine: Engine,
     sockets: Sockets,
+    write_ahead: WriteAhead,
     connections: BTreeMap<ConnectionId, Connection>,
     panics: u64,
     orphaned: bool,
@@ -44,15 +49,19 @@ pub(crate) struct Driver {
 
 impl Driver {
     /// An engine without connections; datagrams that arrive come out of the receiver. `follows` says that SAs of an
-    /// earlier engine are in use.
+    /// earlier engine are in use. What is to be kept of its IKE SAs goes to `to_keep`.
     ///
     /// # Errors
     /// The kernel gave no randomness.
-    pub(crate) fn new(follows: bool) -> std::io::Result<(Self, mpsc::Receiver<Datagram>)> {
+    pub(crate) fn new(
+        follows: bool,
+        to_keep: mpsc::UnboundedSender<KeptChanges>,
+    ) -> std::io::Result<(Self, mpsc::Receiver<Datagram>)> {
         let (sockets, datagrams) = Sockets::new();
         let driver = Self {
             engine: engine(follows)?,
             sockets,
+            write_ahead: WriteAhead::new(to_keep),
             connections: BTreeMap::new(),
             panics: 0,
             orphaned: false,
@@ -61,8 +70,13 @@ impl Driver {
         Ok((driver, datagrams))
     }
 
-    /// Makes the connections of the engine these.
-    pub(crate) fn set_connections(&mut self, now: Instant, connections: &[Connection]) {
+    /// Makes the connections of the engine these. Those that are new go on with IKE SAs of an engine before.
+    pub(crate) fn set_connections(
+        &mut self,
+        now: Instant,
+        connections: &[Connection],
+        mut resumables: Vec<Resumable>,
+    ) {
         let desired: BTreeMap<ConnectionId, Connection> =
             connections.iter().map(|connection| (connection.id, connection.clone())).collect();
         let gone: Vec<_> = self.connections.keys().filter(|id| !desired.contains_key(id)).copied().collect();
@@ -71,10 +85,13 @@ impl Driver {
         for id in gone {
             self.guard(|engine| engine.remove_connection(now, id));
         }
-        for connection in connections {
-            self.guard(|engine| engine.set_connection(now, connection.clone()));
-        }
+        // Before the first question goes out.
         self.bind_sockets();
+        for connection in connections {
+            let mine: Vec<Resumable> =
+                resumables.extract_if(.., |resumable| resumable.connection() == connection.id).collect();
+            self.guard(|engine| engine.resume(now, connection.clone(), mine));
+        }
     }
 
     /// Opens the sockets of new local addresses, and those that could not be opened before; closes those of addresses
@@ -135,13 +152,25 @@ impl Driver {
         }
         while let Some(output) = self.guard(Engine::poll_output).flatten() {
             match output {
-                Output::Transmit { path, bytes } => self.sockets.send(path, &bytes),
+                Output::Transmit { path, bytes } => {
+                    if let Some((path, bytes)) = self.write_ahead.pass((path, bytes)) {
+                        self.sockets.send(path, &bytes);
+                    }
+                }
                 Output::Sa(operation) => wishes.push(Wish::Sa(operation)),
                 Output::Event(event) => wishes.push(Wish::Event(event)),
-                Output::Keep(_) => {}
+                Output::Keep(keepings) => self.write_ahead.keep(keepings),
             }
         }
+        self.write_ahead.begin();
         wishes
+    }
+
+    /// What was to be kept is stored, or could not be: what waited for it leaves.
+    pub(crate) fn stored(&mut self, stored: Stored) {
+        for (path, bytes) in self.write_ahead.stored(stored) {
+            self.sockets.send(path, &bytes);
+        }
     }
 
     /// When [`Driver::timeout`] is due.
@@ -162,9 +191,9 @@ impl Driver {
         counters
     }
 
-    /// What keeps sockets from being open, as sentences.
+    /// What keeps sockets from being open, and states of IKE SAs from being stored, as sentences.
     pub(crate) fn complaints(&self) -> impl Iterator<Item = &str> {
-        self.sockets.complaints()
+        self.sockets.complaints().chain(self.write_ahead.complaint())
     }
 
     /// One call into the engine; `None` when it panicked and was replaced.
@@ -176,6 +205,7 @@ impl Driver {
         self.panics += 1;
         self.orphaned = true;
         self.told_at = None;
+        self.write_ahead.forget_all();
         tracing::error!(panics = self.panics, "the IKE engine panicked and is replaced by a new one");
         match engine(true) {
             Ok(mut engine) => {
@@ -207,7 +237,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_engine_that_panics_is_replaced_and_its_pairs_are_given_away() {
-        let (mut driver, _datagrams) = Driver::new(false).expect("randomness");
+        let (to_keep, _kept) = mpsc::unbounded_channel();
+        let (mut driver, _datagrams) = Driver::new(false, to_keep).expect("randomness");
         assert!(driver.guard(|_| panic!("as a defect in the engine would")).map(|(): ()| ()).is_none());
         assert!(matches!(driver.drain()[..], [Wish::Orphaned]));
         assert!(driver.drain().is_empty(), "told once");

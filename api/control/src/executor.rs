@@ -242,6 +242,11 @@ impl Executor {
         progress
     }
 
+    /// Gives adopted pairs to the IKE SAs that they belong to; those that cannot be resumed leave the list.
+    pub fn give_back(&mut self, resumables: &mut Vec<ike::Resumable>, now: Instant) {
+        self.sas.give_back(&self.writer, &self.compiled, resumables, now);
+    }
+
     /// Compares all tables with what they must be and begins to write the difference.
     pub fn sync(&mut self, now: Instant) -> Progress {
         let running = self.running();

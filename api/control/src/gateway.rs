@@ -6,6 +6,7 @@
 mod apply;
 mod dataplane;
 mod negotiation;
+mod resumption;
 mod survey;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +27,7 @@ use crate::config::Config;
 use crate::driver::{Datagram, Driver};
 use crate::executor::{Executor, Progress};
 use crate::handle::{Inbox, Order, Shared};
+use crate::keeper::{self, IkeSaKeeper, KeptState, Stored};
 use crate::netlink::{Announcements, Kernel, Mirror, Touched};
 use crate::recursion::Guard;
 use crate::server::{DataplaneLink, Server, ServerEvent};
@@ -53,13 +55,15 @@ pub enum RunError {
 /// Runs the control plane until `shutdown` completes.
 ///
 /// The start in order: take the region and its lock over, adopt the SAs in it, listen for the dataplane, subscribe to
-/// the kernel, then apply the desired state. Nothing that runs is touched before the desired state could be read.
+/// the kernel, then apply the desired state. Nothing that runs is touched before the desired state could be read. With
+/// what `keeper` has of them, the IKE SAs of the adopted SAs are resumed.
 ///
 /// # Errors
 /// See [`RunError`]; after the start there are none.
 pub async fn run(
     config: Config,
     source: impl DesiredSource,
+    keeper: impl IkeSaKeeper,
     inbox: Inbox,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
@@ -80,13 +84,22 @@ pub async fn run(
     let serving = tokio::spawn(server.serve(server_events));
     let announcements = Announcements::subscribe().map_err(system("the kernel's announcements"))?;
     let kernel = Kernel::open().map_err(system("netlink"))?;
-    let (driver, datagrams) =
-        Driver::new(executor.sas().entries().next().is_some()).map_err(system("randomness"))?;
+    let kept = keeper.take().await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "what was kept of IKE SAs cannot be read: they are negotiated anew");
+        Vec::new()
+    });
+    let keeping = keeper::start(keeper);
+    let follows = executor.sas().entries().next().is_some();
+    let (driver, datagrams) = Driver::new(follows, keeping.changes).map_err(system("randomness"))?;
     let Inbox { shared, orders } = inbox;
-    let inputs = Inputs { from_server, datagrams, orders, announcements };
+    let inputs = Inputs { from_server, datagrams, stored: keeping.stored, orders, announcements };
     let mut gateway = Gateway::new(config, region, executor, events, kernel, driver, shared);
+    gateway.kept_ike_sas = kept;
     gateway.attend(inputs, source, shutdown).await;
     serving.abort();
+    // The last changes are stored before the store is closed.
+    drop(gateway);
+    let _ = keeping.task.await;
     Ok(())
 }
 
@@ -94,6 +107,7 @@ pub async fn run(
 struct Inputs {
     from_server: mpsc::UnboundedReceiver<ServerEvent>,
     datagrams: mpsc::Receiver<Datagram>,
+    stored: mpsc::UnboundedReceiver<Stored>,
     orders: mpsc::Receiver<Order>,
     announcements: Announcements,
 }
@@ -124,6 +138,8 @@ struct Gateway {
     synchronised: bool,
     /// The connections of `compiled` are in the engine.
     negotiating: bool,
+    /// What a former process kept of its IKE SAs, until the first connections are in the engine.
+    kept_ike_sas: Vec<KeptState>,
 
     dataplane: dataplane::Presence,
     runtimes: Runtimes,
@@ -182,6 +198,7 @@ impl Gateway {
             complaints: apply::Complaints::default(),
             synchronised: false,
             negotiating: false,
+            kept_ike_sas: Vec::new(),
             runtimes: Runtimes::default(),
             orphans: BTreeMap::new(),
             causes: BTreeMap::new(),
@@ -237,6 +254,7 @@ impl Gateway {
                     self.driver.datagram(Instant::now(), &datagram);
                     self.negotiate();
                 }
+                Some(stored) = inputs.stored.recv() => self.driver.stored(stored),
                 Some(order) = inputs.orders.recv() => self.on_order(order),
                 readable = inputs.announcements.readable() => match readable {
                     Ok(()) => self.on_announcements(&mut inputs.announcements),

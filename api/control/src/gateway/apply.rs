@@ -94,7 +94,8 @@ impl Gateway {
             return;
         };
         self.negotiating = true;
-        self.driver.set_connections(now, &compiled.connections);
+        let resumables = self.resumables(&compiled, now);
+        self.driver.set_connections(now, &compiled.connections, resumables);
         self.negotiate();
     }
 

@@ -189,6 +189,7 @@ impl Gateway {
                     self.driver.datagram(Instant::now(), &datagram);
                     self.negotiate();
                 }
+                Some(stored) = inputs.stored.recv() => self.driver.stored(stored),
                 Some(event) = inputs.from_server.recv() => self.on_server(event),
                 () = super::until(Some(wake_at)) => self.on_time(Instant::now()),
             }

@@ -223,7 +223,9 @@ impl Control {
             let stopped = async move {
                 let _ = stopped.await;
             };
-            runtime.block_on(control::run(config, source, inbox, stopped)).expect("the control plane runs");
+            runtime
+                .block_on(control::run(config, source, (), inbox, stopped))
+                .expect("the control plane runs");
         });
         Self { handle, desired, stop: Some(stop), running: Some(running) }
     }
