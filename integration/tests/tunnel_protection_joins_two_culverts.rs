@@ -5,6 +5,7 @@ use integration::checks::{ping, ping_sized, throughput};
 use integration::lab::{ALPHA, BETA};
 use integration::pair::Pair;
 use integration::sa;
+use serde_json::Value;
 
 #[test]
 fn hosts_reach_each_other_in_both_families_and_the_wire_shows_only_esp() -> Result<()> {
@@ -19,6 +20,10 @@ fn hosts_reach_each_other_in_both_families_and_the_wire_shows_only_esp() -> Resu
     let sas = sa::with_peer(&pair.alpha, BETA)?;
     assert!(sas.iter().all(|sa| sa.encryption == "aes-256-gcm" && sa.mode == "transport"), "{sas:?}");
     sa::agree((&pair.alpha, ALPHA), (&pair.beta, BETA))?;
+    // Without a word about it: ML-KEM after the Diffie-Hellman exchange.
+    let ike_sas = pair.alpha.api.items("/v1/isakmp-sas")?;
+    let post_quantum = |sa: &Value| sa["suite"].as_str().is_some_and(|suite| suite.contains("ml-kem-768"));
+    assert!(!ike_sas.is_empty() && ike_sas.iter().all(post_quantum), "{ike_sas:?}");
     for capture in sniffer.finish()? {
         let leaks = capture.leaks(&pair.lab.black_addresses());
         assert!(leaks.is_empty() && capture.esp_frames() > 0, "{}: {leaks:?}", capture.interface);

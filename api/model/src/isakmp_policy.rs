@@ -85,6 +85,16 @@ words! {
     weak {}
 }
 
+impl IkeVersion {
+    /// What is offered where nothing else is said.
+    fn key_encapsulations(self) -> Vec<KeyEncapsulation> {
+        match self {
+            Self::Ikev2 => vec![KeyEncapsulation::MlKem768],
+            Self::Ikev1 => Vec::new(),
+        }
+    }
+}
+
 /// Diffie-Hellman group, written as its number in the IANA registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Group {
@@ -125,7 +135,8 @@ pub struct IsakmpPolicy {
     #[schema(required = false, min_items = 1)]
     pub groups: Vec<Group>,
     /// Post-quantum key exchange after that of `groups`, any of the list (RFC 9370, IKEv2): what is recorded today stays
-    /// closed to who can break the groups tomorrow. A peer without it is accepted unless `require_post_quantum`.
+    /// closed to who can break the groups tomorrow. A peer without it is accepted unless `require_post_quantum`. Left out,
+    /// it is `["ml-kem-768"]` with `ikev2`; an empty list does without.
     #[schema(required = false)]
     pub additional_key_exchanges: Vec<KeyEncapsulation>,
     /// Refuse a peer that does without `additional_key_exchanges`.
@@ -232,7 +243,7 @@ impl Parse for IsakmpPolicy {
         let groups = some_of(&mut object, "groups", profile.map(Profile::groups));
         let additional_key_exchanges: Vec<KeyEncapsulation> = object
             .optional_with("additional_key_exchanges", |at| at.distinct(KeyEncapsulation::ALL.len()))
-            .unwrap_or_default();
+            .unwrap_or_else(|| version.key_encapsulations());
         let require_post_quantum = object.optional("require_post_quantum").unwrap_or(false);
         let mut allow_insecure: Vec<Insecure> =
             object.optional_with("allow_insecure", |at| at.distinct(Insecure::ALL.len())).unwrap_or_default();
@@ -458,6 +469,27 @@ mod tests {
     }
 
     #[test]
+    fn version_2_adds_ml_kem_unless_told_not_to() {
+        let base =
+            json!({"priority": 1, "encryption": ["aes-256-gcm"], "hash": ["sha2-256"], "groups": [31]});
+        let with = |field: &str, value: serde_json::Value| {
+            let mut body = base.clone();
+            body[field] = value;
+            crate::read::parse::<IsakmpPolicy>(&body).unwrap().additional_key_exchanges
+        };
+        assert_eq!(with("priority", json!(2)), [KeyEncapsulation::MlKem768]);
+        assert_eq!(with("require_post_quantum", json!(true)), [KeyEncapsulation::MlKem768]);
+        assert_eq!(with("additional_key_exchanges", json!(["ml-kem-1024"])), [KeyEncapsulation::MlKem1024]);
+        assert_eq!(with("additional_key_exchanges", json!([])), []);
+        let old = crate::read::parse::<IsakmpPolicy>(&classic()).unwrap();
+        assert_eq!(old.additional_key_exchanges, []);
+        let mut strict = base.clone();
+        strict["require_post_quantum"] = json!(true);
+        strict["additional_key_exchanges"] = json!([]);
+        assert!(refused(strict)[0].starts_with("/require_post_quantum needs"));
+    }
+
+    #[test]
     fn a_policy_of_version_1_asks_for_what_version_1_knows() {
         let mut body = classic();
         body["encryption"] = json!(["aes-256-gcm"]);
@@ -473,6 +505,5 @@ mod tests {
             refused(body)
         };
         assert!(v2("accept_superset")[0].starts_with("/accept_superset goes with ikev1 only"));
-        assert!(v2("require_post_quantum")[0].starts_with("/require_post_quantum needs"));
     }
 }
