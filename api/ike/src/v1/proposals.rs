@@ -163,10 +163,12 @@ fn child_suites(child: &ChildConfig) -> Vec<PhaseTwoSuite> {
             } else {
                 proposal.groups.iter().copied().map(Some).collect()
             };
+            let esns: &[bool] = if proposal.esn.is_empty() { &[false] } else { &proposal.esn };
             for integrity in integrities {
-                for group in &groups {
-                    let esp = EspSuite { encryption: *encryption, integrity, esn: false };
-                    suites.push(PhaseTwoSuite { esp, group: *group });
+                for (group, esn) in groups.iter().flat_map(|group| esns.iter().map(move |esn| (*group, *esn)))
+                {
+                    let esp = EspSuite { encryption: *encryption, integrity, esn };
+                    suites.push(PhaseTwoSuite { esp, group });
                 }
             }
         }
@@ -210,12 +212,14 @@ pub(super) fn group_of(child: &ChildConfig) -> Option<Group> {
     child.proposals.iter().find_map(|proposal| proposal.groups.first().copied())
 }
 
-/// Our offer for a child: one proposal; transforms for its combinations with the group of our key exchange.
+/// Our offer for a child: one proposal; transforms for its combinations with the group of our key exchange. Extended
+/// sequence numbers are accepted only: the attribute is younger than many who speak version 1, and some refuse the whole
+/// offer for it.
 pub(super) fn offer_phase_two(child: &ChildConfig, spi: u32, nat: Option<Dialect>) -> Vec<Proposal> {
     let group = group_of(child);
     let transforms = child_suites(child)
         .into_iter()
-        .filter(|suite| suite.group == group)
+        .filter(|suite| suite.group == group && !suite.esp.esn)
         .zip(1u8..)
         .map(|(suite, number)| {
             let (id, bits) = esp_transform(suite.esp.encryption);
@@ -274,7 +278,11 @@ pub(super) fn choose_phase_two(
 
 fn is_child_suite(transform: &Transform, suite: PhaseTwoSuite, mode: Mode, nat: Option<Dialect>) -> bool {
     let (id, bits) = esp_transform(suite.esp.encryption);
-    let known = |kind| (phase_two::LIFE_TYPE..=phase_two::KEY_LENGTH).contains(&kind);
+    let known = |kind| {
+        (phase_two::LIFE_TYPE..=phase_two::KEY_LENGTH).contains(&kind)
+            || kind == phase_two::EXTENDED_SEQUENCE_NUMBER
+    };
+    let esn = suite.esp.esn.then_some(phase_two::ESN_64_BIT);
     // Behind a NAT some peers still give the plain number, and mean the same.
     let modes = [Some(encapsulation(mode, nat)), nat.map(|_| encapsulation(mode, None))];
     let asked = transform.value(phase_two::ENCAPSULATION);
@@ -283,6 +291,7 @@ fn is_child_suite(transform: &Transform, suite: PhaseTwoSuite, mode: Mode, nat: 
         && modes.iter().flatten().any(|number| asked == Some(u64::from(*number)))
         && transform.value(phase_two::AUTHENTICATION) == suite.esp.integrity.map(integrity_number)
         && transform.value(phase_two::KEY_LENGTH) == bits
+        && transform.value(phase_two::EXTENDED_SEQUENCE_NUMBER) == esn
         && transform.value(phase_two::GROUP) == suite.group.map(|group| u64::from(group.number()))
         && (suite.group.is_some() || !transform.has(phase_two::GROUP))
 }
@@ -362,5 +371,6 @@ fn describe_phase_two(transform: &Transform) -> String {
         Some(2 | 4 | 61_444) => "/transport".to_owned(),
         other => format!("/mode {}", other.unwrap_or_default()),
     };
-    format!("{encryption}{integrity}{group}{mode}")
+    let esn = if transform.has(phase_two::EXTENDED_SEQUENCE_NUMBER) { "/esn" } else { "" };
+    format!("{encryption}{integrity}{group}{mode}{esn}")
 }

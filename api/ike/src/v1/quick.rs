@@ -122,7 +122,7 @@ impl Peer {
             mode: config.mode,
             encryption: suite.encryption,
             integrity: suite.integrity,
-            esn: false,
+            esn: suite.esn,
             local_selectors: vec![local],
             remote_selectors: vec![remote],
             keys_in: keys(&up.keys, suite, agreement, agreement.spi_in)?,

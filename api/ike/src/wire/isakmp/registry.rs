@@ -58,6 +58,9 @@ pub(crate) mod phase_two {
     pub(crate) const ENCAPSULATION: u16 = 4;
     pub(crate) const AUTHENTICATION: u16 = 5;
     pub(crate) const KEY_LENGTH: u16 = 6;
+    /// RFC 4304; its only value says that sequence numbers have 64 bits.
+    pub(crate) const EXTENDED_SEQUENCE_NUMBER: u16 = 11;
+    pub(crate) const ESN_64_BIT: u64 = 1;
     pub(crate) const ESP_3DES: u8 = 3;
     pub(crate) const ESP_AES_CBC: u8 = 12;
     pub(crate) const ESP_AES_GCM_16: u8 = 20;
