@@ -11,8 +11,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use model::{
-    AccessList, Certificate, CryptoMap, Interface, IpsecProfile, IsakmpPolicy, PreSharedKey, Route, Site,
-    TransformSet, Tunnel,
+    AccessList, Certificate, CryptoMap, Interface, IpsecProfile, IsakmpPolicy, Ppk, PreSharedKey, Route,
+    Site, TransformSet, Tunnel,
 };
 use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
@@ -48,6 +48,7 @@ fn described() -> OpenApiRouter<Gateway> {
         .merge(routes::<Interface>())
         .merge(routes::<IsakmpPolicy>())
         .merge(routes::<PreSharedKey>())
+        .merge(routes::<Ppk>())
         .merge(routes::<Certificate>())
         .merge(routes::<TransformSet>())
         .merge(routes::<IpsecProfile>())

@@ -67,7 +67,12 @@ pub fn violations(desired: &Desired, changed: Kind) -> Vec<Violation> {
     }
     if !matches!(
         changed,
-        Kind::Site | Kind::PreSharedKey | Kind::Certificate | Kind::IsakmpPolicy | Kind::AccessList
+        Kind::Site
+            | Kind::PreSharedKey
+            | Kind::Ppk
+            | Kind::Certificate
+            | Kind::IsakmpPolicy
+            | Kind::AccessList
     ) {
         tunnels::check(desired, &mut found);
     }

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use serde::Serialize;
 
 use crate::address::parse_unicast_v4;
+use crate::identity::Identity;
 use crate::ipsec_profile::SaTerms;
 use crate::kind::{Kind, Reference, Resource};
 use crate::name::Name;
@@ -31,6 +32,12 @@ pub struct CryptoMapEntry {
     /// Address of the peer.
     #[schema(value_type = String, format = Ipv4, example = "198.51.100.3")]
     pub peer: Ipv4Addr,
+    /// Identity that we bear towards the peer; our address when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_identity: Option<Identity>,
+    /// Identity that the peer must prove; its address when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote_identity: Option<Identity>,
     /// The terms of its SAs.
     #[serde(flatten)]
     pub terms: SaTerms,
@@ -42,9 +49,12 @@ impl Parse for CryptoMapEntry {
         let sequence = object.required_with("sequence", |at| at.integer(1..=65_535u32));
         let access_list = object.required("access_list");
         let peer = object.required_with("peer", parse_unicast_v4);
+        let local_identity = object.optional("local_identity");
+        let remote_identity = object.optional("remote_identity");
         let terms = SaTerms::take(&mut object);
         object.end();
-        Some(Self { sequence: sequence?, access_list: access_list?, peer: peer?, terms: terms? })
+        let (sequence, access_list, peer, terms) = (sequence?, access_list?, peer?, terms?);
+        Some(Self { sequence, access_list, peer, local_identity, remote_identity, terms })
     }
 }
 

@@ -7,7 +7,7 @@ use crate::identity::Identity;
 use crate::mtu::{Encapsulation, Esp, Framing, TransportFamily};
 use crate::{
     AccessList, Certificate, CryptoMap, IfName, IkeVersion, Interface, IpsecProfile, IsakmpPolicy, Kind,
-    Mode, Name, PreSharedKey, Resource, Route, SaTerms, Site, TransformSet, Tunnel, TunnelProtection,
+    Mode, Name, Ppk, PreSharedKey, Resource, Route, SaTerms, Site, TransformSet, Tunnel, TunnelProtection,
     TunnelSource,
 };
 
@@ -22,6 +22,8 @@ pub struct Desired {
     pub isakmp_policies: BTreeMap<Name, IsakmpPolicy>,
     /// With the keys opened when the store was asked for them, otherwise without.
     pub pre_shared_keys: BTreeMap<Name, PreSharedKey>,
+    /// Likewise.
+    pub ppks: BTreeMap<Name, Ppk>,
     /// With the private keys opened when the store was asked for them, otherwise without.
     pub certificates: BTreeMap<Name, Certificate>,
     pub transform_sets: BTreeMap<Name, TransformSet>,
@@ -41,6 +43,7 @@ impl Desired {
             Kind::Interface => self.has::<Interface>(name),
             Kind::IsakmpPolicy => self.has::<IsakmpPolicy>(name),
             Kind::PreSharedKey => self.has::<PreSharedKey>(name),
+            Kind::Ppk => self.has::<Ppk>(name),
             Kind::Certificate => self.has::<Certificate>(name),
             Kind::TransformSet => self.has::<TransformSet>(name),
             Kind::IpsecProfile => self.has::<IpsecProfile>(name),

@@ -32,6 +32,13 @@ pub struct SaTerms {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false, max_items = 16)]
     pub trusted_certificates: Vec<Name>,
+    /// A post-quantum pre-shared key that is mixed into the keys, beside the proofs of identity (RFC 8784, IKEv2).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ppk: Option<Name>,
+    /// Refuse a peer that does without the `ppk`; otherwise one that has none is accepted.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false, default = false)]
+    pub ppk_required: bool,
     /// ISAKMP policies; when empty all by priority that are of its method of authentication.
     #[schema(required = false, max_items = 8)]
     pub isakmp_policies: Vec<Name>,
@@ -61,6 +68,11 @@ impl SaTerms {
         let certificate = object.optional("certificate");
         let trusted_certificates =
             object.optional_with("trusted_certificates", |at| at.distinct(16)).unwrap_or_default();
+        let ppk = object.optional("ppk");
+        let ppk_required = object.optional("ppk_required").unwrap_or(false);
+        if ppk_required && ppk.is_none() {
+            let _: Option<()> = object.place("ppk_required").refuse("needs a `ppk`");
+        }
         let isakmp_policies =
             object.optional_with("isakmp_policies", |at| at.distinct(8)).unwrap_or_default();
         let pfs_group: Option<Group> = object.optional("pfs_group");
@@ -78,6 +90,8 @@ impl SaTerms {
             transform_sets: transform_sets?,
             certificate,
             trusted_certificates,
+            ppk,
+            ppk_required,
             isakmp_policies,
             pfs_group,
             lifetime_secs,
@@ -109,10 +123,11 @@ impl SaTerms {
             .certificate
             .iter()
             .map(|name| Reference::new(format!("{base}/certificate"), Kind::Certificate, name));
+        let ppk = self.ppk.iter().map(|name| Reference::new(format!("{base}/ppk"), Kind::Ppk, name));
         let trusted = self.trusted_certificates.iter().enumerate().map(|(index, name)| {
             Reference::new(format!("{base}/trusted_certificates/{index}"), Kind::Certificate, name)
         });
-        sets.chain(policies).chain(ours).chain(trusted).collect()
+        sets.chain(policies).chain(ours).chain(trusted).chain(ppk).collect()
     }
 }
 

@@ -1,4 +1,4 @@
-//! The eleven kinds of resources, and what each of them has in common.
+//! The twelve kinds of resources, and what each of them has in common.
 
 use std::fmt;
 
@@ -12,6 +12,7 @@ pub enum Kind {
     Interface,
     IsakmpPolicy,
     PreSharedKey,
+    Ppk,
     Certificate,
     TransformSet,
     IpsecProfile,
@@ -23,10 +24,11 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, what is referred to before what refers to it.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Site,
         Self::IsakmpPolicy,
         Self::PreSharedKey,
+        Self::Ppk,
         Self::Certificate,
         Self::TransformSet,
         Self::IpsecProfile,
@@ -45,6 +47,7 @@ impl Kind {
             Self::Interface => "interfaces",
             Self::IsakmpPolicy => "isakmp-policies",
             Self::PreSharedKey => "pre-shared-keys",
+            Self::Ppk => "ppks",
             Self::Certificate => "certificates",
             Self::TransformSet => "transform-sets",
             Self::IpsecProfile => "ipsec-profiles",
@@ -63,6 +66,7 @@ impl Kind {
             Self::Interface => "interface",
             Self::IsakmpPolicy => "isakmp-policy",
             Self::PreSharedKey => "pre-shared-key",
+            Self::Ppk => "ppk",
             Self::Certificate => "certificate",
             Self::TransformSet => "transform-set",
             Self::IpsecProfile => "ipsec-profile",

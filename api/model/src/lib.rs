@@ -26,6 +26,7 @@ mod isakmp_policy;
 mod kind;
 mod name;
 mod pem;
+mod ppk;
 mod pre_shared_key;
 mod profile;
 mod route;
@@ -51,6 +52,7 @@ pub use isakmp_policy::{
 pub use kind::{Kind, Reference, Resource};
 pub use name::{IfName, Name, NameError};
 pub use pem::{CertificatePem, RevocationListPem, X509};
+pub use ppk::Ppk;
 pub use pre_shared_key::{Peer, PreSharedKey};
 pub use profile::Profile;
 pub use route::Route;

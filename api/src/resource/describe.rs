@@ -30,7 +30,11 @@ pub(super) fn schemas<R: Resource + ToSchema>() -> Vec<Named> {
 
     // It is never serialized, which is why the derived schema does not have it.
     if let Some(field) = R::SECRET_FIELD {
-        let schema = if R::KIND == Kind::Certificate { private_key() } else { secret() };
+        let schema = match R::KIND {
+            Kind::Certificate => private_key(),
+            Kind::Ppk => secret(model::Ppk::MIN_BYTES),
+            _ => secret(model::Secret::MIN_BYTES),
+        };
         written.properties.insert(field.to_owned(), schema);
     }
 
@@ -49,7 +53,7 @@ pub(super) fn schemas<R: Resource + ToSchema>() -> Vec<Named> {
     add("created_at", moment("When it was made."), true);
     add("updated_at", moment("When it was last changed."), true);
     if R::SECRET_FIELD.is_some() {
-        let always = R::KIND == Kind::PreSharedKey;
+        let always = R::KIND != Kind::Certificate;
         add("fingerprint", described("Keyed fingerprint of the secret: tells equal from different."), always);
     }
     if R::KIND == Kind::Certificate {
@@ -199,6 +203,10 @@ pub(crate) fn about(kind: Kind) -> &'static str {
             "A key that is shared with a peer. The key is sealed at rest and never answered; a keyed fingerprint and \
              a version tell one key from the next. When `key` is absent it stays as it was."
         }
+        Kind::Ppk => {
+            "A post-quantum pre-shared key (RFC 8784): mixed into the keys of IKEv2, it keeps recorded traffic closed to who \
+             can break the key exchange. The key is sealed at rest and never answered."
+        }
         Kind::Certificate => {
             "Certificates in PEM: an identity of ours with its private key, authorities that vouch for peers with their \
              revocation lists, or peers themselves. The private key is sealed at rest and never answered. Nothing is \
@@ -345,16 +353,17 @@ fn private_key() -> RefOr<Schema> {
         .into()
 }
 
-fn secret() -> RefOr<Schema> {
+fn secret(min_bytes: usize) -> RefOr<Schema> {
     ObjectBuilder::new()
         .schema_type(Type::String)
         .write_only(true)
-        .min_length(Some(model::Secret::MIN_BYTES))
+        .min_length(Some(min_bytes))
         .max_length(Some("hex:".len() + 2 * model::Secret::MAX_BYTES))
-        .description(Some(
-            "Text, or `hex:` and hexadecimal digits, of 8 to 256 bytes. Needed when the resource is made; when it is \
-             absent later, it stays as it was. Never in an answer.",
-        ))
+        .description(Some(format!(
+            "Text, or `hex:` and hexadecimal digits, of {min_bytes} to {} bytes. Needed when the resource is made; \
+             when it is absent later, it stays as it was. Never in an answer.",
+            model::Secret::MAX_BYTES
+        )))
         .into()
 }
 

@@ -1,8 +1,8 @@
 //! Reading everything in one transaction.
 
 use model::{
-    AccessList, Certificate, CryptoMap, Desired, Interface, IpsecProfile, IsakmpPolicy, Kind, PreSharedKey,
-    Resource, Route, Site, TransformSet, Tunnel,
+    AccessList, Certificate, CryptoMap, Desired, Interface, IpsecProfile, IsakmpPolicy, Kind, Ppk,
+    PreSharedKey, Resource, Route, Site, TransformSet, Tunnel,
 };
 
 use crate::database::Database;
@@ -28,6 +28,7 @@ pub(crate) async fn load(database: &Database, sealer: Option<&Sealer>) -> Result
     }
     if let Some(sealer) = sealer {
         open_secrets::<PreSharedKey>(&mut transaction, sealer, &mut desired).await?;
+        open_secrets::<Ppk>(&mut transaction, sealer, &mut desired).await?;
         open_secrets::<Certificate>(&mut transaction, sealer, &mut desired).await?;
     }
     Ok(desired)
@@ -44,6 +45,7 @@ fn insert(desired: &mut Desired, kind: Kind, name: &str, body: &str) -> Result<(
         Kind::Interface => put::<Interface>(desired, name, body),
         Kind::IsakmpPolicy => put::<IsakmpPolicy>(desired, name, body),
         Kind::PreSharedKey => put::<PreSharedKey>(desired, name, body),
+        Kind::Ppk => put::<Ppk>(desired, name, body),
         Kind::Certificate => put::<Certificate>(desired, name, body),
         Kind::TransformSet => put::<TransformSet>(desired, name, body),
         Kind::IpsecProfile => put::<IpsecProfile>(desired, name, body),

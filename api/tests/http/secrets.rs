@@ -58,6 +58,36 @@ async fn a_key_shows_itself_by_fingerprint_and_version() {
 }
 
 #[tokio::test]
+async fn a_ppk_is_sealed_like_a_key_and_stays_while_it_is_used() {
+    let api = Api::new().await;
+    let path = "/v1/ppks/grove";
+    let made = api.made(path, json!({"ppk_id": "grove", "key": SECRET})).await.json();
+    assert_eq!((&made["version"], made.get("key")), (&json!(1), None));
+    assert_eq!(made["fingerprint"].as_str().unwrap().len(), 16);
+    let short = api.put(path, json!({"ppk_id": "grove", "key": &SECRET[1..]})).await;
+    assert_eq!(short.pointers(), ["/key"]);
+    assert_eq!(api.put("/v1/ppks/new", json!({"ppk_id": "new"})).await.pointers(), ["/key"]);
+
+    api.made("/v1/transform-sets/aes", json!({"encryption": "aes-256-gcm", "mode": "transport"})).await;
+    let profile = |more: serde_json::Value| {
+        let mut body = json!({"transform_sets": ["aes"]});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body
+    };
+    let profiles = "/v1/ipsec-profiles/p";
+    assert_eq!(api.put(profiles, profile(json!({"ppk_required": true}))).await.pointers(), ["/ppk_required"]);
+    assert_eq!(api.put(profiles, profile(json!({"ppk": "forest"}))).await.pointers(), ["/ppk"]);
+    let named = api.made(profiles, profile(json!({"ppk": "grove", "ppk_required": true}))).await.json();
+    assert_eq!((&named["ppk"], &named["ppk_required"]), (&json!("grove"), &json!(true)));
+    assert_eq!(api.delete(path).await.problem(), "in_use");
+
+    let old = json!({"priority": 1, "profile": "cisco-classic"});
+    api.made("/v1/isakmp-policies/old", old).await;
+    let both = profile(json!({"ppk": "grove", "isakmp_policies": ["old"]}));
+    assert_eq!(api.put(profiles, both).await.pointers(), ["/ppk"]);
+}
+
+#[tokio::test]
 async fn a_token_is_not_logged() {
     let log = Log::of_this_process();
     let api = Api::new().await;

@@ -163,6 +163,7 @@ pub(crate) fn everything() -> Vec<(&'static str, Value)> {
             json!({"priority": 10, "encryption": ["aes-256-gcm"], "hash": ["sha2-256"], "groups": [31, 19]}),
         ),
         ("/v1/pre-shared-keys/beta", json!({"peer": "198.51.100.2", "key": "correct horse battery staple"})),
+        ("/v1/ppks/grove", json!({"ppk_id": "grove", "key": "hex:".to_owned() + &"5a".repeat(32)})),
         (
             "/v1/certificates/corp",
             json!({"usage": "authority", "certificate": authority(), "revocation": "required"}),
@@ -170,7 +171,7 @@ pub(crate) fn everything() -> Vec<(&'static str, Value)> {
         ("/v1/transform-sets/aes256", json!({"encryption": "aes-256-gcm", "mode": "transport"})),
         (
             "/v1/ipsec-profiles/branch",
-            json!({"transform_sets": ["aes256"], "isakmp_policies": ["strong"], "pfs_group": 31}),
+            json!({"transform_sets": ["aes256"], "isakmp_policies": ["strong"], "pfs_group": 31, "ppk": "grove"}),
         ),
         (
             "/v1/access-lists/gre",

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ike::{
-    Authentication, LocalCertificate, LocalProof, PreSharedKey, RemoteProof, RevocationPolicy, RsaPadding,
-    Trust, TrustMaterial,
+    Authentication, LocalCertificate, LocalProof, Ppk, PreSharedKey, RemoteProof, RevocationPolicy,
+    RsaPadding, Trust, TrustMaterial,
 };
 use model::{CertificateUsage, Desired, Name, SaTerms};
 use zeroize::Zeroizing;
@@ -108,6 +108,21 @@ impl Certificates {
         });
         known.clone()
     }
+}
+
+/// The post-quantum pre-shared key that terms name.
+///
+/// # Errors
+/// A sentence that says what is missing.
+pub(super) fn ppk(desired: &Desired, terms: &SaTerms) -> Result<Option<Ppk>, String> {
+    let Some(name) = &terms.ppk else { return Ok(None) };
+    let found = desired.ppks.get(name).ok_or_else(|| format!("the PPK {name} does not exist"))?;
+    let key = found.key.as_ref().ok_or_else(|| format!("the PPK {name} has no key"))?;
+    Ok(Some(Ppk {
+        id: found.ppk_id.clone().into_bytes(),
+        key: PreSharedKey(Zeroizing::new(key.expose().to_vec())),
+        required: terms.ppk_required,
+    }))
 }
 
 fn pre_shared_key(desired: &Desired, ends: &Ends<'_>) -> Result<PreSharedKey, String> {

@@ -67,8 +67,16 @@ impl<'a> Connections<'a> {
             .ok_or_else(|| "none of its transform sets exists".to_owned())?;
         let policy_names: Vec<&Name> = policies.iter().map(|(name, _)| *name).collect();
         let certificates = (&request.terms.certificate, &request.terms.trusted_certificates);
-        let id =
-            stable_id(&[&local, &remote, &local_identity, &remote_identity, &policy_names, &certificates]);
+        let ppk = (&request.terms.ppk, request.terms.ppk_required);
+        let id = stable_id(&[
+            &local,
+            &remote,
+            &local_identity,
+            &remote_identity,
+            &policy_names,
+            &certificates,
+            &ppk,
+        ]);
         let id = ConnectionId(id);
         if !self.connections.contains_key(&id) {
             let ends = Ends { remote, local_identity: &local_identity, remote_identity: &remote_identity };
@@ -85,7 +93,7 @@ impl<'a> Connections<'a> {
                 local_identity: identity(&local_identity),
                 remote_identity: identity(&remote_identity),
                 authentication,
-                ppk: None,
+                ppk: super::authentication::ppk(self.desired, request.terms)?,
                 proposals: policies.iter().flat_map(|(_, policy)| ike_proposals(policy)).collect(),
                 lifetime: Duration::from_secs(u64::from(first_policy.lifetime_secs)),
                 dpd: dpd(first_policy),

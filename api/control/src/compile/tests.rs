@@ -352,3 +352,45 @@ fn version_1_is_spoken_only_by_a_policy_that_terms_name() {
     set::<model::IpsecProfile>(&mut desired, &name, named);
     assert_eq!(version(&desired), ike::Version::V1(ike::Ikev1 { accept_superset: true }));
 }
+
+#[test]
+fn a_ppk_comes_with_its_name_and_whether_it_is_required() {
+    let mut desired = gateway();
+    let digits = "5a".repeat(32);
+    set::<model::Ppk>(&mut desired, "grove", json!({"ppk_id": "our grove", "key": format!("hex:{digits}")}));
+    tunnel(&mut desired, "gre1", "198.51.100.2", branch());
+    let connection = |desired: &Desired| {
+        let mut compiled = compile(desired);
+        let (Some(connection), 0) = (compiled.connections.pop(), compiled.connections.len()) else {
+            panic!("one connection")
+        };
+        connection
+    };
+    let without = connection(&desired);
+    assert!(without.ppk.is_none());
+    for required in [false, true] {
+        let profile = json!({"transform_sets": ["transport"], "ppk": "grove", "ppk_required": required});
+        set::<model::IpsecProfile>(&mut desired, "branch", profile);
+        let with = connection(&desired);
+        assert_ne!(with.id, without.id, "terms of its own");
+        let ppk = with.ppk.expect("a PPK");
+        assert_eq!((ppk.id.as_slice(), ppk.required), (b"our grove".as_slice(), required));
+        assert_eq!(*ppk.key.0, [0x5a; 32]);
+    }
+}
+
+#[test]
+fn entries_of_a_crypto_map_have_identities_of_their_own() {
+    let mut desired = gateway();
+    let mut black = serde_json::to_value(&desired.interfaces[&"black0".parse().unwrap()]).unwrap();
+    black["crypto_map"] = json!("outside");
+    set::<model::Interface>(&mut desired, "black0", black);
+    let mut map = serde_json::to_value(&desired.crypto_maps[&"outside".parse().unwrap()]).unwrap();
+    map["entries"][0]["local_identity"] = json!("alpha.example");
+    map["entries"][0]["remote_identity"] = json!("gamma@example.net");
+    set::<model::CryptoMap>(&mut desired, "outside", map);
+    let compiled = compile(&desired);
+    let [connection] = compiled.connections.as_slice() else { panic!("one connection") };
+    assert_eq!(connection.local_identity, ike::Identity::Fqdn("alpha.example".to_owned()));
+    assert_eq!(connection.remote_identity, ike::Identity::Email("gamma@example.net".to_owned()));
+}

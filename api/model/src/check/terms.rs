@@ -2,7 +2,7 @@
 //! for what they are, and by policies that say so.
 
 use super::Violation;
-use crate::{Authentication, CertificateUsage, Desired, Kind, SaTerms};
+use crate::{Authentication, CertificateUsage, Desired, IkeVersion, Kind, SaTerms};
 
 pub(super) fn check(desired: &Desired, found: &mut Vec<Violation>) {
     for (name, profile) in &desired.ipsec_profiles {
@@ -41,6 +41,14 @@ fn check_terms(desired: &Desired, terms: &SaTerms, mut refuse: impl FnMut(String
             let detail = format!("certificates/{name} is our own: authorities and peers are trusted");
             refuse(format!("/trusted_certificates/{index}"), detail);
         }
+    }
+    let of_v1 =
+        desired.isakmp_policies_of(terms).iter().any(|(_, policy)| policy.version == IkeVersion::Ikev1);
+    if terms.ppk.is_some() && of_v1 {
+        refuse(
+            "/ppk".to_owned(),
+            "goes with ikev2 only (RFC 8784), and the isakmp_policies are of ikev1".to_owned(),
+        );
     }
     for (index, name) in terms.isakmp_policies.iter().enumerate() {
         let Some(policy) = desired.isakmp_policies.get(name) else { continue };
