@@ -26,5 +26,3 @@ touch /peer/charon-extra.conf
 rm -rf /etc/swanctl/conf.d; mkdir -p /etc/swanctl/conf.d
 setsid /usr/lib/ipsec/charon </dev/null >/dev/null 2>&1 &
 for _ in $(seq 150); do swanctl --stats >/dev/null 2>&1 && break; sleep 0.1; done
-cp /peer/swanctl.conf /etc/swanctl/swanctl.conf
-swanctl --load-all --noprompt

@@ -64,6 +64,21 @@ impl Mode {
     }
 }
 
+/// What a gateway proves itself by, and whom it trusts to vouch for the far one; all in PEM.
+#[derive(Clone, Debug)]
+pub struct Certified {
+    /// A domain name that its certificate bears.
+    pub own_id: String,
+    /// One that the far gateway's must.
+    pub far_id: String,
+    /// Its certificate.
+    pub certificate: String,
+    /// The key of that.
+    pub private_key: String,
+    /// The authority that vouches for the far one.
+    pub authority: String,
+}
+
 /// What a foreign gateway is told. Its black card is `eth0`, its red one `eth1`.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -89,6 +104,12 @@ pub struct Settings {
     pub mode: Mode,
     /// More lines for the child in `swanctl.conf`, for the connection in `ipsec.conf` and `iked.conf`.
     pub child: &'static str,
+    /// More lines for the connection in `swanctl.conf`.
+    pub connection: &'static str,
+    /// More secrets there.
+    pub secrets: &'static str,
+    /// Certificates instead of the pre-shared key, for strongSwan.
+    pub certified: Option<Certified>,
     /// More lines for the section `charon` of `strongswan.conf`.
     pub charon: &'static str,
 }
@@ -113,6 +134,9 @@ impl Settings {
             esp: daemon.esp,
             mode: Mode::Transport,
             child: "",
+            connection: "",
+            secrets: "",
+            certified: None,
             charon: "",
         }
     }

@@ -204,8 +204,8 @@ impl Lab {
         self.underlay.run(
             "nft add chain inet silent begin { type filter hook prerouting priority 0; policy accept; }",
         )?;
-        // After UDP's 8 bytes and both SPIs: exchange IKE_SA_INIT, flags initiator and no response.
-        let request = "@th,208,16 0x2208";
+        // After UDP's 8 bytes and our SPI or cookie: the peer has none yet, in either version.
+        let request = "@th,128,64 0x0";
         self.underlay
             .run(&format!(
                 "nft add rule inet silent begin ip saddr {} udp dport 500 {request} drop",

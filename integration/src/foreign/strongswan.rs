@@ -1,6 +1,6 @@
 //! strongSwan 5.9: the standard peer, for IKEv1 and IKEv2.
 
-use super::{Daemon, Settings};
+use super::{Certified, Daemon, Settings};
 
 /// charon, told by swanctl.
 pub static DAEMON: Daemon = Daemon {
@@ -9,8 +9,8 @@ pub static DAEMON: Daemon = Daemon {
     ike: "aes256gcm16-prfsha256-x25519,aes128gcm16-prfsha256-ecp256",
     esp: "aes128gcm16-esn-noesn",
     files,
-    start: include_str!("../../peer/strongswan.sh"),
-    load: "cp /peer/swanctl.conf /etc/swanctl/swanctl.conf && swanctl --load-all --noprompt",
+    start: concat!(include_str!("../../peer/strongswan.sh"), include_str!("../../peer/strongswan-load.sh")),
+    load: include_str!("../../peer/strongswan-load.sh"),
     begin: "swanctl --initiate --child gre --timeout 20",
     end: "swanctl --terminate --ike far --force",
     sas: "swanctl --list-sas",
@@ -18,9 +18,22 @@ pub static DAEMON: Daemon = Daemon {
 };
 
 fn files(settings: &Settings) -> Vec<(&'static str, String)> {
-    let Settings { version, secret, ike, esp, child, .. } = settings;
+    let Settings { version, secret, ike, esp, child, connection, secrets, .. } = settings;
     let (own, far) = (settings.own.black(), settings.far.black());
     let mode = settings.mode.word();
+    let (proofs, mut files) = match &settings.certified {
+        None => (
+            format!("local {{ auth = psk\n id = {own} }}\n remote {{ auth = psk\n id = {far} }}"),
+            Vec::new(),
+        ),
+        Some(Certified { own_id, far_id, certificate, private_key, authority }) => {
+            let local = format!("local {{ auth = pubkey\n certs = lab.pem\n id = {own_id} }}");
+            let remote = format!("remote {{ auth = pubkey\n id = {far_id} }}");
+            let named = [("x509.pem", certificate), ("private.pem", private_key), ("x509ca.pem", authority)];
+            let files = named.map(|(name, pem)| (name, pem.clone()));
+            (format!("{local}\n {remote}"), files.to_vec())
+        }
+    };
     let connections = format!(
         "connections {{ far {{
            version = {version}
@@ -28,10 +41,8 @@ fn files(settings: &Settings) -> Vec<(&'static str, String)> {
            remote_addrs = {far}
            proposals = {ike}
            dpd_delay = 30s
-           local {{ auth = psk
-             id = {own} }}
-           remote {{ auth = psk
-             id = {far} }}
+           {proofs}
+           {connection}
            children {{ gre {{
              mode = {mode}
              local_ts = {own}/32[gre]
@@ -41,7 +52,8 @@ fn files(settings: &Settings) -> Vec<(&'static str, String)> {
              {child}
            }} }}
          }} }}
-         secrets {{ ike-far {{ secret = \"{secret}\" }} }}\n"
+         secrets {{ ike-far {{ secret = \"{secret}\" }}\n {secrets} }}\n"
     );
-    vec![("swanctl.conf", connections), ("charon-extra.conf", settings.charon.to_owned())]
+    files.extend([("swanctl.conf", connections), ("charon-extra.conf", settings.charon.to_owned())]);
+    files
 }
