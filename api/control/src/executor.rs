@@ -226,8 +226,8 @@ impl Executor {
             SaOperation::SwitchOutbound { spi_in, .. } => {
                 self.sas.switch_outbound(&mut self.writer, &self.slots, *spi_in, now);
             }
-            SaOperation::Move { spi_in, path } => {
-                self.sas.relocate(&mut self.writer, *spi_in, *path);
+            SaOperation::Move { spi_in, path, udp_encapsulation } => {
+                self.sas.relocate(&mut self.writer, *spi_in, *path, *udp_encapsulation);
             }
             SaOperation::Release { spi_in } => {
                 self.sas.release(&mut self.writer, &self.slots, *spi_in, now);

@@ -240,13 +240,14 @@ impl SaTable {
         }
     }
 
-    /// Both halves of a pair go on between these addresses. The generation stays, and with it sequence numbers, replay
+    /// Both halves of a pair go on between these addresses, in UDP or not. The generation stays, and with it sequence numbers, replay
     /// window and counts.
-    pub fn relocate(&mut self, writer: &mut Writer, spi_in: u32, path: Path) {
+    pub fn relocate(&mut self, writer: &mut Writer, spi_in: u32, path: Path, udp_encapsulation: bool) {
         let Some(pair) = self.pairs.get(&spi_in) else { return };
         for slot in [pair.inbound, pair.outbound] {
             let found = writer.read::<SaRecord>(slot).ok().and_then(|found| found.record);
             let Some(mut half) = found.map(|record| record::Half { record }) else { continue };
+            half.record.udp_encapsulation = u8::from(udp_encapsulation);
             half.send_between(path);
             // The slot came out of the table itself: it is within it.
             let _ = writer.put(slot, &half.record);

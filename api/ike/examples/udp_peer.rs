@@ -158,7 +158,7 @@ fn describe(operation: &SaOperation) -> String {
             pair.remote_selectors.iter().map(|ts| (ts.first, ts.last, ts.protocol)).collect::<Vec<_>>(),
         ),
         SaOperation::SwitchOutbound { spi_in, .. } => format!("switch outbound to pair {spi_in:08x}"),
-        SaOperation::Move { spi_in, path } => {
+        SaOperation::Move { spi_in, path, .. } => {
             format!("move pair {spi_in:08x} from {} to {}", path.local, path.remote)
         }
         SaOperation::Release { spi_in } => format!("release pair {spi_in:08x}"),

@@ -391,6 +391,8 @@ pub enum SaOperation {
         spi_in: u32,
         /// From where to where.
         path: Path,
+        /// Whether ESP goes in UDP from now on (RFC 3948).
+        udp_encapsulation: bool,
     },
     /// The pair stays as it is, and is the engine's no longer: nothing more is heard of it, and the next pair that the
     /// child sends on takes its place.

@@ -12,6 +12,7 @@ mod establishment;
 mod ikev1;
 mod liveness;
 mod malformed;
+mod mobike;
 mod ours;
 mod pki;
 mod post_quantum;

@@ -235,9 +235,9 @@ impl State {
                 Output::Sa(SaOperation::Remove { spi_in, .. }) => {
                     self.installed.remove(&spi_in);
                 }
-                Output::Sa(SaOperation::Move { spi_in, path }) => {
+                Output::Sa(SaOperation::Move { spi_in, path, udp_encapsulation }) => {
                     if let Some(pair) = self.installed.get_mut(&spi_in) {
-                        pair.path = path;
+                        (pair.path, pair.udp_encapsulation) = (path, udp_encapsulation);
                     }
                 }
                 Output::Sa(SaOperation::SwitchOutbound { .. } | SaOperation::Release { .. })

@@ -32,6 +32,8 @@ impl Half {
         record.remote = path.remote.ip().into();
         if record.udp_encapsulation == 1 {
             (record.local_port, record.remote_port) = (path.local.port(), path.remote.port());
+        } else {
+            (record.local_port, record.remote_port) = (0, 0);
         }
     }
 }

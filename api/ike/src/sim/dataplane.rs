@@ -64,8 +64,11 @@ impl Dataplane {
                     self.strays += 1;
                 }
             }
-            SaOperation::Move { spi_in, path } => match self.pairs.get_mut(&spi_in) {
-                Some(installed) => installed.pair.path = path,
+            SaOperation::Move { spi_in, path, udp_encapsulation } => match self.pairs.get_mut(&spi_in) {
+                Some(installed) => {
+                    installed.pair.path = path;
+                    installed.pair.udp_encapsulation = udp_encapsulation;
+                }
                 None => self.strays += 1,
             },
             SaOperation::Release { spi_in } => self.release(now, spi_in),

@@ -10,6 +10,7 @@ use super::established::{Established, Held};
 use super::fragments::Opened;
 use super::init::AuthAwaited;
 use super::intermediate::Handshake;
+use super::mobike;
 use super::payloads::Picked;
 use super::ppk::{self, Choice};
 use super::proof;
@@ -385,6 +386,8 @@ impl AuthAwaited {
             core.count("ppks_used");
             before.push(ppk::confirmation());
         }
+        ends.mobike = mobike::agrees(&config, &picked);
+        before.extend(ends.mobike.then(mobike::supported));
         let lowest_nonce = lowest(&self.nonce_i, &self.nonce_r);
         let mut established =
             Established::new(core, now, config, keys, lowest_nonce.clone(), (0, self.next_id));

@@ -43,8 +43,8 @@ impl Established {
                 ours.extend(self.pair_deleted_by_peer(ends, core, now, *spi_out));
             }
         }
-        let payloads: Vec<Payload> =
-            if ours.is_empty() { Vec::new() } else { vec![Payload::Delete(Delete::Esp(ours))] };
+        let mut payloads = self.follow_announced(ends, core, now, inbound.path, picked);
+        payloads.extend((!ours.is_empty()).then_some(Payload::Delete(Delete::Esp(ours))));
         self.respond(ends, core, now, Exchange::Informational, inbound.path, &payloads);
         Stage::Established(self)
     }

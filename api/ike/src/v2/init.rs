@@ -62,6 +62,7 @@ pub(crate) fn initiate(
         spis: Spis { initiator: core.new_ike_spi(id), responder: 0 },
         path: Path { local: (config.local, port).into(), remote: (config.remote, port).into() },
         nat: nat::Nat::default(),
+        mobike: false,
         peer_certificates: None,
         fragments: Fragments::default(),
     };
@@ -442,6 +443,7 @@ pub(crate) fn respond(
         spis,
         path: inbound.path,
         nat: nat::detect(unanswered, inbound.path, &inbound.message.payloads),
+        mobike: false,
         peer_certificates: None,
         fragments: Fragments::new(picked.notify(notify::IKEV2_FRAGMENTATION_SUPPORTED).is_some()),
     };

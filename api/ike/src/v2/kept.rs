@@ -17,7 +17,7 @@ use crate::wire::Writer;
 use crate::{ChildConfig, Connection, Hash, LocalProof, Path, RemoteProof};
 
 /// Version of the form. Another one is not read: the SA is negotiated anew.
-pub(super) const FORM: u8 = 1;
+pub(super) const FORM: u8 = 2;
 
 /// What the kept state depends on: while it stays, so does what was kept.
 #[derive(PartialEq, Eq)]
@@ -112,7 +112,7 @@ fn keep_ends(ends: &Ends, writer: &mut Writer) {
     for address in [ends.path.local, ends.path.remote] {
         writer.counted(address.to_string().as_bytes());
     }
-    for flag in [ends.nat.local, ends.nat.remote, ends.fragments.agreed] {
+    for flag in [ends.nat.local, ends.nat.remote, ends.fragments.agreed, ends.mobike] {
         writer.u8(u8::from(flag));
     }
     match &ends.peer_certificates {

@@ -22,6 +22,7 @@ mod informational;
 pub(crate) mod init;
 mod intermediate;
 pub(crate) mod kept;
+mod mobike;
 pub(crate) mod nat;
 mod payloads;
 mod peer_move;

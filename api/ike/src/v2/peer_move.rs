@@ -17,7 +17,8 @@ impl Established {
         core.count("peer_moves");
         if ends.nat.is_present() {
             for spi_in in self.children.keys() {
-                core.outputs.push_back(Output::Sa(SaOperation::Move { spi_in: *spi_in, path }));
+                let moved = SaOperation::Move { spi_in: *spi_in, path, udp_encapsulation: true };
+                core.outputs.push_back(Output::Sa(moved));
             }
         }
     }

@@ -37,6 +37,8 @@ pub(crate) struct Ends {
     pub(crate) spis: Spis,
     pub(crate) path: Path,
     pub(crate) nat: Nat,
+    /// The peer may say that its address changed (RFC 4555).
+    pub(crate) mobike: bool,
     /// What the peer proved itself with, if it was by certificate.
     pub(crate) peer_certificates: Option<Arc<PeerCertificates>>,
     pub(crate) fragments: Fragments,
@@ -65,6 +67,7 @@ impl Ends {
             spis,
             path: self.path,
             nat: self.nat,
+            mobike: self.mobike,
             fragments,
             peer_certificates: self.peer_certificates.clone(),
         }

@@ -45,6 +45,8 @@ pub(crate) mod notify {
     pub(crate) const AUTHENTICATION_FAILED: u16 = 24;
     pub(crate) const NO_ADDITIONAL_SAS: u16 = 35;
     pub(crate) const TS_UNACCEPTABLE: u16 = 38;
+    pub(crate) const UNACCEPTABLE_ADDRESSES: u16 = 40;
+    pub(crate) const UNEXPECTED_NAT_DETECTED: u16 = 41;
     pub(crate) const TEMPORARY_FAILURE: u16 = 43;
     pub(crate) const CHILD_SA_NOT_FOUND: u16 = 44;
     /// First of the status types; all below are errors.
@@ -56,6 +58,10 @@ pub(crate) mod notify {
     pub(crate) const USE_TRANSPORT_MODE: u16 = 16391;
     pub(crate) const REKEY_SA: u16 = 16393;
     pub(crate) const ESP_TFC_PADDING_NOT_SUPPORTED: u16 = 16394;
+    pub(crate) const MOBIKE_SUPPORTED: u16 = 16396;
+    pub(crate) const UPDATE_SA_ADDRESSES: u16 = 16400;
+    pub(crate) const COOKIE2: u16 = 16401;
+    pub(crate) const NO_NATS_ALLOWED: u16 = 16402;
     /// RFC 7427 section 4.
     pub(crate) const SIGNATURE_HASH_ALGORITHMS: u16 = 16431;
     /// RFC 8784 section 5.

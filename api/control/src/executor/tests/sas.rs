@@ -181,7 +181,7 @@ fn a_moved_peer_is_written_into_both_halves_and_nothing_else_changes() {
     // The peer may move before the dataplane has seen the pair: the answer comes all the same.
     let path = ike::Path { local: lab.pair(0x5000).path.local, remote: "203.0.113.9:31007".parse().unwrap() };
     let before = lab.sas();
-    lab.executor.operate(&SaOperation::Move { spi_in: 0x5000, path }, lab.now);
+    lab.executor.operate(&SaOperation::Move { spi_in: 0x5000, path, udp_encapsulation: true }, lab.now);
     assert_eq!(lab.settle(), [(OperationId(1), Ok(()))]);
     for ((slot, before), (same_slot, after)) in before.into_iter().zip(lab.sas()) {
         assert_eq!(slot, same_slot);
