@@ -230,6 +230,9 @@ pub struct Ikev1 {
     /// Accept a quick mode whose identities hold more than the child's selectors, and install the child's: version 1
     /// cannot narrow, and routers with crypto maps send `0.0.0.0/0` with protocol 47. Otherwise they must be equal.
     pub accept_superset: bool,
+    /// Begin by aggressive mode, and answer a peer that does: identities go in clear, and with a pre-shared key a hash
+    /// under it goes to whoever asks. Otherwise it is refused.
+    pub aggressive_mode: bool,
 }
 
 /// Version of IKE that a connection speaks; it never tries the other.

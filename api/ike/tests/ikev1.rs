@@ -206,7 +206,7 @@ fn a_superset_is_taken_only_where_it_is_allowed() {
                 connection.children[0].local_selectors = vec![any];
                 connection.children[0].remote_selectors = vec![any];
             } else {
-                connection.version = Version::V1(Ikev1 { accept_superset: allowed });
+                connection.version = Version::V1(Ikev1 { accept_superset: allowed, aggressive_mode: false });
             }
         });
         sim.run(Duration::from_secs(3));
@@ -401,6 +401,72 @@ fn a_dataplane_that_refuses_is_told_to_the_peer() {
         sim.run(Duration::from_secs(200));
         assert_eq!(sim.disagreement(CHILD), None, "side {side}");
     }
+}
+
+fn aggressive(connection: &mut Connection) {
+    connection.version = Version::V1(Ikev1 { aggressive_mode: true, ..Ikev1::default() });
+}
+
+#[test]
+fn aggressive_mode_comes_up_in_six_messages_where_both_were_told_to() {
+    let mut sim = sim(|_, connection| aggressive(connection));
+    sim.run(Duration::from_secs(2));
+    assert_eq!(sim.disagreement(CHILD), None);
+    assert_eq!(sim.link.log.len(), 6, "three of aggressive mode, three of quick mode");
+    for side in 0..2 {
+        assert!(matches!(sim.send_packet(side, CHILD), Delivery::First { .. }));
+    }
+    sim.command(0, Command::RekeyIke(ConnectionId(1)));
+    sim.command(1, Command::RekeyChild(CHILD));
+    sim.run(Duration::from_secs(60));
+    assert_eq!(sim.disagreement(CHILD), None);
+}
+
+#[test]
+fn aggressive_mode_bears_loss_and_a_lost_proof() {
+    for seed in 0..30 {
+        let weather = Weather { loss_percent: 30, duplication_percent: 30, ..Weather::FAIR };
+        let mut sim = Simulation::new(Instant::now(), seed, Limits::default(), weather);
+        let now = sim.now;
+        let (ike, esp) = setup::classic();
+        for side in 0..2 {
+            let mut connection = setup::connection_v1(side, 1, ike.clone(), &esp);
+            connection.children.iter_mut().for_each(|child| child.start = side == 0);
+            aggressive(&mut connection);
+            sim.hosts[side].engine.set_connection(now, connection);
+            sim.drain(side);
+        }
+        sim.run(Duration::from_secs(300));
+        assert_eq!(sim.disagreement(CHILD), None, "seed {seed}");
+    }
+}
+
+#[test]
+fn aggressive_mode_with_another_key_says_so() {
+    let mut sim = sim(|side, connection| {
+        aggressive(connection);
+        if side == 1 {
+            let other = PreSharedKey(Zeroizing::new(b"another key than theirs".to_vec()));
+            connection.authentication = Authentication::pre_shared_key(other);
+        }
+    });
+    sim.run(Duration::from_secs(300));
+    let told = causes(&sim, 0).iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    assert!(told.contains("its proof is made with another key than ours"), "{told}");
+    assert!(sim.hosts.iter().all(|host| host.dataplane.is_empty()));
+}
+
+#[test]
+fn aggressive_mode_of_another_identity_is_not_answered() {
+    let mut sim = sim(|side, connection| {
+        aggressive(connection);
+        if side == 1 {
+            connection.remote_identity = Identity::Fqdn("somebody.example".to_owned());
+        }
+    });
+    sim.run(Duration::from_secs(20));
+    let answers = sim.link.log.iter().filter(|(from, ..)| *from == 1).count();
+    assert_eq!(answers, 0, "it would have been told our identity, and a hash");
 }
 
 #[test]

@@ -17,6 +17,8 @@ words! {
         Modp1024 = "modp1024",
         /// Diffie-Hellman group 5.
         Modp1536 = "modp1536",
+        /// Aggressive mode of IKEv1.
+        AggressiveMode = "aggressive-mode",
     }
     weak {}
 }
@@ -36,6 +38,10 @@ impl Insecure {
             Self::Md5 => "collisions of MD5 are made in seconds (RFC 8247, RFC 8221)",
             Self::Sha1 => "collisions of SHA-1 have been made (RFC 8247, RFC 8221)",
             Self::Modp1024 => "who has the means of a state can break group 2 (RFC 8247, Logjam)",
+            Self::AggressiveMode => {
+                "it shows both identities to everyone, and a hash of the pre-shared key to whoever asks, who can guess the \
+                 key from it at leisure (RFC 2409 section 5.4)"
+            }
             Self::Modp1536 => "group 5 is too small for what is kept secret for years (RFC 8247)",
         }
     }

@@ -160,6 +160,11 @@ pub struct IsakmpPolicy {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false, default = false)]
     pub accept_superset: bool,
+    /// Begin IKEv1 by aggressive mode, and answer a peer that does; refused unless `allow_insecure` names it. Without this,
+    /// aggressive mode is neither begun nor answered.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false, default = false)]
+    pub aggressive_mode: bool,
 }
 
 impl Group {
@@ -260,6 +265,7 @@ impl Parse for IsakmpPolicy {
         let accept_superset = object
             .optional("accept_superset")
             .unwrap_or_else(|| profile.is_some_and(Profile::accept_superset));
+        let aggressive_mode = object.optional("aggressive_mode").unwrap_or(false);
         let policy = (|| {
             Some(Self {
                 priority: priority?,
@@ -275,6 +281,7 @@ impl Parse for IsakmpPolicy {
                 lifetime_secs,
                 dpd_interval_secs,
                 accept_superset,
+                aggressive_mode,
             })
         })();
         for (pointer, reason) in policy.iter().flat_map(Self::refusals) {
@@ -332,6 +339,9 @@ impl IsakmpPolicy {
                 "needs `additional_key_exchanges` to choose from, such as [\"ml-kem-768\"]",
             );
         }
+        if !of_v1 && self.aggressive_mode {
+            refuse("aggressive_mode", "goes with ikev1 only: ikev2 has no such thing");
+        }
         if !of_v1 && self.accept_superset {
             refuse("accept_superset", "goes with ikev1 only: ikev2 narrows");
         }
@@ -344,6 +354,9 @@ impl IsakmpPolicy {
         let mut found = Vec::new();
         if self.version == IkeVersion::Ikev1 {
             found.push(("/version".to_owned(), Insecure::Ikev1));
+        }
+        if self.aggressive_mode {
+            found.push(("/aggressive_mode".to_owned(), Insecure::AggressiveMode));
         }
         for (index, cipher) in self.encryption.iter().enumerate() {
             if *cipher == IkeEncryption::TripleDesCbc {
@@ -466,6 +479,24 @@ mod tests {
                 "/profile \"cisco\" is not a profile; allowed: cisco-classic",
             ]
         );
+    }
+
+    #[test]
+    fn aggressive_mode_must_be_allowed_by_name() {
+        let mut body = classic();
+        body["aggressive_mode"] = json!(true);
+        let errors = refused(body.clone());
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(
+            errors[0].starts_with("/aggressive_mode aggressive-mode is insecure: it shows"),
+            "{errors:?}"
+        );
+        body["allow_insecure"].as_array_mut().unwrap().push(json!("aggressive-mode"));
+        let policy = crate::read::parse::<IsakmpPolicy>(&body).unwrap();
+        assert!(policy.insecurities().iter().any(|(at, _)| at == "/aggressive_mode"));
+        let v2 = json!({"priority": 1, "encryption": ["aes-256-gcm"], "hash": ["sha2-256"], "groups": [31],
+                        "aggressive_mode": true, "allow_insecure": ["aggressive-mode"]});
+        assert!(refused(v2)[0].starts_with("/aggressive_mode goes with ikev1 only"));
     }
 
     #[test]

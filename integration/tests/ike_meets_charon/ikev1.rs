@@ -183,7 +183,10 @@ fn selectors_that_differ_are_refused() -> Result<()> {
     scenario(15, "IKEv1, a superset of the selectors accepted by policy", Role::Responder).judge(|| {
         let children = child("net", "10.2.0.0/16", "10.1.0.0/16", "");
         let settings = Settings { children, ..theirs.clone() };
-        let superset = Connection { version: Version::V1(Ikev1 { accept_superset: true }), ..ours.clone() };
+        let superset = Connection {
+            version: Version::V1(Ikev1 { accept_superset: true, ..Ikev1::default() }),
+            ..ours.clone()
+        };
         let engine = cable.up(Role::Responder, superset, &settings)?;
         let state = engine.state();
         let pair = state.pairs.last().context("no pair")?;
@@ -313,6 +316,29 @@ fn messages_in_fragments() -> Result<()> {
             let engine = cable.up(role, ours.clone(), &settings)?;
             let log = cable.charon.log()?;
             ensure!(log.contains("splitting IKE message"), "charon sent nothing in pieces");
+            drop(engine);
+            cable.charon.try_swanctl("--terminate --ike far --force --timeout 1").map(drop)
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn aggressive_mode_where_both_were_told_to() -> Result<()> {
+    let cable = Cable::with("i_dont_care_about_security_and_use_aggressive_mode_psk = yes")?;
+    let (mut ours, theirs) = classic();
+    ours.version = Version::V1(Ikev1 { aggressive_mode: true, ..Ikev1::default() });
+    for role in Role::BOTH {
+        scenario(20, "IKEv1, aggressive mode, allowed by name", role).judge(|| {
+            let settings = Settings { connection: "aggressive = yes", ..theirs.clone() };
+            let before = cable.charon.log()?.len();
+            let engine = cable.up(role, ours.clone(), &settings)?;
+            cable.charon.logs_after(before, "Aggressive Mode IKE_SA")?;
+            same_keys(&cable.charon, &engine)?;
+            engine.command(Command::RekeyChild(crate::ours::CHILD));
+            engine.event("the child's rekey", |event| {
+                matches!(event, ike::Event::ChildRekeyed { .. }).then_some(())
+            })?;
             drop(engine);
             cable.charon.try_swanctl("--terminate --ike far --force --timeout 1").map(drop)
         })?;

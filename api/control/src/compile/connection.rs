@@ -196,7 +196,10 @@ fn ike_proposals(policy: &IsakmpPolicy) -> Vec<IkeProposal> {
 fn version(policy: &IsakmpPolicy) -> Version {
     match policy.version {
         model::IkeVersion::Ikev2 => Version::V2,
-        model::IkeVersion::Ikev1 => Version::V1(Ikev1 { accept_superset: policy.accept_superset }),
+        model::IkeVersion::Ikev1 => Version::V1(Ikev1 {
+            accept_superset: policy.accept_superset,
+            aggressive_mode: policy.aggressive_mode,
+        }),
     }
 }
 

@@ -350,7 +350,10 @@ fn version_1_is_spoken_only_by_a_policy_that_terms_name() {
     let mut named = serde_json::to_value(profile).unwrap();
     named["isakmp_policies"] = json!(["old"]);
     set::<model::IpsecProfile>(&mut desired, &name, named);
-    assert_eq!(version(&desired), ike::Version::V1(ike::Ikev1 { accept_superset: true }));
+    assert_eq!(
+        version(&desired),
+        ike::Version::V1(ike::Ikev1 { accept_superset: true, aggressive_mode: false })
+    );
 }
 
 #[test]

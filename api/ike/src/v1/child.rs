@@ -139,7 +139,7 @@ impl Peer {
         }
         if !self.begin_quick(core, now, id) {
             // Without a phase 1 there is first one to make.
-            self.begin_main_mode(core, now);
+            self.begin_phase_one(core, now);
         }
     }
 

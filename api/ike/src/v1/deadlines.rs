@@ -49,7 +49,10 @@ impl Peer {
             None | Some(Due::Nothing) => {
                 let expired = now >= after(found.created_at, core.limits.half_open_timeout);
                 if found.is_half_open() && expired {
-                    let refused = matches!(&found.stage, Stage::KeyAnswered(keyed) if keyed.refused);
+                    let refused = matches!(
+                        &found.stage,
+                        Stage::KeyAnswered(keyed) | Stage::AggressiveAnswered { keyed, .. } if keyed.refused
+                    );
                     found.stage = Stage::Closed;
                     core.count("half_open_expired");
                     if refused {
@@ -97,7 +100,7 @@ impl Peer {
                 up.replace_at = after(now, REPLACE_AGAIN);
                 let newest = self.active().is_some_and(|active| active.id == id);
                 if newest {
-                    self.begin_main_mode(core, now);
+                    self.begin_phase_one(core, now);
                 }
             }
             _ => {}

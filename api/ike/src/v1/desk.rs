@@ -6,6 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::aggressive::check_identity;
 use super::fragment;
 use super::initiate::{clear, sole};
 use super::peer::Peer;
@@ -87,6 +88,18 @@ impl Desk {
 }
 
 impl Peer {
+    /// Whether a first message on this path is for it.
+    fn is_between(&self, path: Path) -> bool {
+        self.config.local == path.local.ip() && self.config.remote == path.remote.ip() && !self.leaving
+    }
+
+    /// Whether aggressive mode is allowed, and the first message is of whom we expect.
+    fn may_begin_aggressively(&self, payloads: &[Payload]) -> bool {
+        let identity = sole(payloads, kind::ID);
+        self.options().aggressive_mode
+            && identity.is_some_and(|body| check_identity(&self.config, body).is_ok())
+    }
+
     /// Takes in a message whose cookies are those of this phase 1.
     fn handle(
         &mut self,
@@ -115,7 +128,17 @@ impl Peer {
             };
         }
         match header.exchange {
-            Exchange::MainMode if found.repeats(core, now, message) => Classified::Ike,
+            Exchange::MainMode | Exchange::AggressiveMode if found.repeats(core, now, message) => {
+                Classified::Ike
+            }
+            Exchange::AggressiveMode => {
+                self.handle_aggressive_mode(core, now, id, path, &header, message, body)
+            }
+            Exchange::QuickMode if matches!(found.stage, Stage::AggressiveAnswered { .. }) => {
+                // The initiator's proof was lost, and nobody else knows: asked again, it gives it again.
+                found.repeat_answer(core, now);
+                Classified::Dropped("unexpected_message")
+            }
             Exchange::MainMode => self.handle_main_mode(core, now, id, path, &header, message, body),
             Exchange::QuickMode if header.message_id != 0 => {
                 let key = (id, header.message_id);
@@ -176,8 +199,9 @@ impl Engine {
             Ok(decoded) => decoded,
             Err(error) => return Classified::Dropped(error.name()),
         };
-        if header.exchange == Exchange::AggressiveMode {
-            // A hash under the key for whoever asks: not offered (RFC 2409 section 5.4; RFC 9395).
+        let asked = |peer: &Peer| peer.options().aggressive_mode && peer.is_between(path);
+        if header.exchange == Exchange::AggressiveMode && !self.v1.peers.values().any(asked) {
+            // A hash under the key for whoever asks: not without being told to (RFC 2409 section 5.4; RFC 9395).
             return Classified::Dropped("aggressive_mode_refused");
         }
         if header.cookie_r == 0 {
@@ -210,7 +234,9 @@ impl Engine {
         message: &[u8],
         body: &[u8],
     ) -> Classified {
-        if header.exchange != Exchange::MainMode || header.message_id != 0 || header.encrypted {
+        let aggressive = header.exchange == Exchange::AggressiveMode;
+        let begins = aggressive || header.exchange == Exchange::MainMode;
+        if !begins || header.message_id != 0 || header.encrypted {
             return Classified::Dropped("bad_header");
         }
         if let Some(id) = self.v1.begun.get(&(path.remote, header.cookie_i)).copied() {
@@ -233,10 +259,12 @@ impl Engine {
         };
         let theirs = sole(&payloads, kind::SA).map(decode_sa);
         let Some(Ok(theirs)) = theirs else { return Classified::Dropped("missing_payload") };
-        let between = |peer: &&Peer| {
-            peer.config.local == path.local.ip() && peer.config.remote == path.remote.ip() && !peer.leaving
-        };
-        let known: Vec<&Peer> = self.v1.peers.values().filter(between).collect();
+        let known: Vec<&Peer> = self
+            .v1
+            .peers
+            .values()
+            .filter(|peer| peer.is_between(path) && (!aggressive || peer.may_begin_aggressively(&payloads)))
+            .collect();
         let Some(first) = known.first() else { return Classified::Dropped("unknown_peer") };
         let chosen = known.iter().find_map(|peer| Some((peer.id, peer.choose(&theirs)?)));
         let Some((connection, choice)) = chosen else {
@@ -250,10 +278,15 @@ impl Engine {
             self.refuse_first(path, header, message);
             return Classified::Dropped("no_proposal_chosen");
         };
+        let mut classified = Classified::Ike;
         self.with_peer(now, connection, |peer, core| {
-            peer.answer_sa(core, now, path, header, message, &payloads, choice);
+            if aggressive {
+                classified = peer.answer_aggressive(core, now, path, header, message, &payloads, choice);
+            } else {
+                peer.answer_sa(core, now, path, header, message, &payloads, choice);
+            }
         });
-        Classified::Ike
+        classified
     }
 
     /// NO-PROPOSAL-CHOSEN in clear, as a hint; never longer than what it answers.
@@ -440,7 +473,7 @@ impl Engine {
         if main_mode || !begin.is_empty() {
             self.with_peer(now, id, |peer, core| {
                 if main_mode {
-                    peer.begin_main_mode(core, now);
+                    peer.begin_phase_one(core, now);
                 }
                 for child in begin {
                     peer.begin_quick(core, now, child);
@@ -451,7 +484,7 @@ impl Engine {
     }
 
     pub(crate) fn rekey_v1_phase_one(&mut self, now: Instant, id: ConnectionId) {
-        self.with_peer(now, id, |peer, core| peer.begin_main_mode(core, now));
+        self.with_peer(now, id, |peer, core| peer.begin_phase_one(core, now));
     }
 
     pub(crate) fn end_v1(&mut self, now: Instant, id: ConnectionId) {

@@ -45,9 +45,12 @@ pub(super) fn lowest(one: &[u8], other: &[u8]) -> Vec<u8> {
 
 impl Peer {
     /// Begins a phase 1, unless one is being made.
-    pub(crate) fn begin_main_mode(&mut self, core: &mut Core, now: Instant) {
+    pub(crate) fn begin_phase_one(&mut self, core: &mut Core, now: Instant) {
         if self.is_trying() || Method::of(&self.config.authentication).is_none() {
             return;
+        }
+        if self.options().aggressive_mode {
+            return self.begin_aggressive_mode(core, now);
         }
         let id = core.new_ike_sa_id();
         let cookies = Spis { initiator: core.new_ike_spi(id), responder: 0 };
@@ -244,6 +247,9 @@ impl Peer {
                 detail: "it went silent when we proved our identity: the keys or the identities differ, most likely"
                     .to_owned(),
             },
+            Some(Stage::AggressiveSent { refused: Some(detail), .. }) => {
+                Cause::AuthenticationFailed { side: "we refused the peer", detail: detail.clone() }
+            }
             Some(Stage::SaSent { .. }) if tries > 0 => Cause::NoAnswer { phase: Phase::MainMode, tries },
             _ => Cause::NoAnswer { phase: Phase::MainMode, tries },
         }

@@ -18,6 +18,7 @@
     clippy::panic
 )]
 
+mod aggressive;
 pub(crate) mod child;
 pub(crate) mod deadlines;
 mod desk;

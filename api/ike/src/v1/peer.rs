@@ -89,7 +89,7 @@ impl Peer {
             self.forget_older(core, created_at, id);
         }
         for (other, found) in &mut self.phase_ones {
-            if *other != id && matches!(found.stage, Stage::SaSent { .. }) {
+            if *other != id && matches!(found.stage, Stage::SaSent { .. } | Stage::AggressiveSent { .. }) {
                 found.stage = Stage::Closed;
             }
         }

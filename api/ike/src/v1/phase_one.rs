@@ -44,6 +44,22 @@ pub(super) enum Stage {
     KeyAnswered(Box<Keyed>),
     /// Message 5 is out.
     IdSent(Box<Keyed>),
+    /// Message 1 of aggressive mode is out.
+    AggressiveSent {
+        sa: Vec<u8>,
+        key_pair: KeyPair,
+        nonce: Vec<u8>,
+        /// Body of our ID payload.
+        identity: Vec<u8>,
+        /// Why the answers that came were none, in a sentence.
+        refused: Option<String>,
+    },
+    /// Message 2 of aggressive mode is out.
+    AggressiveAnswered {
+        keyed: Box<Keyed>,
+        /// Body of the initiator's ID payload.
+        identity: Vec<u8>,
+    },
     Up(Box<Up>),
     /// To be forgotten.
     Closed,
@@ -199,18 +215,25 @@ impl PhaseOne {
 
     /// The responder's stages before the peer is authenticated, of which there may be only so many.
     pub(crate) fn is_half_open(&self) -> bool {
-        matches!(self.stage, Stage::SaAnswered { .. } | Stage::KeyAnswered(_))
+        matches!(
+            self.stage,
+            Stage::SaAnswered { .. } | Stage::KeyAnswered(_) | Stage::AggressiveAnswered { .. }
+        )
     }
 
     pub(super) fn is_our_attempt(&self) -> bool {
-        matches!(self.stage, Stage::SaSent { .. } | Stage::KeySent { .. } | Stage::IdSent(_))
+        matches!(
+            self.stage,
+            Stage::SaSent { .. } | Stage::KeySent { .. } | Stage::IdSent(_) | Stage::AggressiveSent { .. }
+        )
     }
 
     /// Sends a message, in pieces where the peer takes them and it is long.
     pub(super) fn send(&mut self, core: &mut Core, now: Instant, message: &[u8]) {
         self.sent_at = now;
-        let header = self.header(Exchange::MainMode, 0);
         if self.announced.fragmentation {
+            let exchange = Header::decode(message).map_or(Exchange::MainMode, |(header, _)| header.exchange);
+            let header = self.header(exchange, 0);
             let id = u16::try_from(core.random.u32() >> 16).unwrap_or(1).max(1);
             for piece in fragment::split(&header, id, message) {
                 core.transmit(self.path, &piece);
@@ -234,20 +257,25 @@ impl PhaseOne {
     /// Whether a message is the last one again. It gets the same answer, but only so often: more for those who have
     /// shown that they receive where they say they are.
     pub(super) fn repeats(&mut self, core: &mut Core, now: Instant, message: &[u8]) -> bool {
+        let again = self.heard.as_ref().is_some_and(|heard| heard.digest == RequestDigest::new(message));
+        if again {
+            self.repeat_answer(core, now);
+        }
+        again
+    }
+
+    /// Gives the last answer again.
+    pub(super) fn repeat_answer(&mut self, core: &mut Core, now: Instant) {
         const UNPROVEN_REPEATS: u32 = 3;
-        let proven = !matches!(self.stage, Stage::SaAnswered { .. });
+        let proven = !matches!(self.stage, Stage::SaAnswered { .. } | Stage::AggressiveAnswered { .. });
         let most = if proven { core.limits.retransmit_tries.saturating_mul(2) } else { UNPROVEN_REPEATS };
-        let Some(heard) = self.heard.as_mut().filter(|heard| heard.digest == RequestDigest::new(message))
-        else {
-            return false;
-        };
+        let Some(heard) = self.heard.as_mut() else { return };
         if heard.repeats < most && !heard.answer.is_empty() {
             heard.repeats = heard.repeats.saturating_add(1);
             let answer = heard.answer.clone();
             core.count("responses_repeated");
             self.send(core, now, &answer);
         }
-        true
     }
 }
 

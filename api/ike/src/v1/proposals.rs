@@ -75,7 +75,13 @@ fn short(value: u64) -> u32 {
 
 /// Our offer for an ISAKMP SA: one proposal with a transform for each combination.
 pub(super) fn offer_phase_one(connection: &Connection) -> Vec<Proposal> {
+    offer_phase_one_in(connection, None)
+}
+
+/// Likewise, of one group alone where one is given.
+pub(super) fn offer_phase_one_in(connection: &Connection, group: Option<Group>) -> Vec<Proposal> {
     let transforms = suites(connection)
+        .filter(|suite| group.is_none_or(|group| suite.group == group))
         .take(MAX_OFFERED)
         .zip(1u8..)
         .map(|(suite, number)| {

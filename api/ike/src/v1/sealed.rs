@@ -61,8 +61,18 @@ impl Unverified {
         self,
         judge: impl FnOnce(&[Payload], &[u8]) -> Result<T, Refusal>,
     ) -> Result<(Verified, T), Refusal> {
-        let identity = sole(&self.payloads, kind::ID).ok_or(Refusal::Unproven)?;
-        let judged = judge(&self.payloads, identity)?;
+        self.judge(|payloads| {
+            let identity = sole(payloads, kind::ID).ok_or(Refusal::Unproven)?;
+            judge(payloads, identity)
+        })
+    }
+
+    /// Likewise where the identity is known already.
+    pub(super) fn judge<T>(
+        self,
+        judge: impl FnOnce(&[Payload]) -> Result<T, Refusal>,
+    ) -> Result<(Verified, T), Refusal> {
+        let judged = judge(&self.payloads)?;
         Ok((Verified { payloads: self.payloads, next: self.next }, judged))
     }
 }

@@ -18,8 +18,11 @@ pub(crate) fn isakmp_sas(peer: &Peer, now: Instant) -> impl Iterator<Item = IkeS
 
 fn view(peer: &Peer, found: &PhaseOne, now: Instant) -> IkeSaView {
     let state = match &found.stage {
-        Stage::SaSent { .. } | Stage::SaAnswered { .. } => "init",
-        Stage::KeySent { .. } | Stage::KeyAnswered(_) | Stage::IdSent(_) => "auth",
+        Stage::SaSent { .. } | Stage::SaAnswered { .. } | Stage::AggressiveSent { .. } => "init",
+        Stage::KeySent { .. }
+        | Stage::KeyAnswered(_)
+        | Stage::IdSent(_)
+        | Stage::AggressiveAnswered { .. } => "auth",
         Stage::Up(up) => match up.life {
             Life::Active => "established",
             Life::Retiring(_) => "rekeying",

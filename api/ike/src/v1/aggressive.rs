@@ -1,0 +1,365 @@
+//! Aggressive mode (RFC 2409 sections 5.1 and 5.4): three messages, identities in clear, and with a shared key a hash under
+//! it for whoever asks. Begun and answered only by connections that were told to.
+
+use std::time::Instant;
+
+use super::initiate::{NONCE_LEN_BYTES, clear, is_nonce, lowest, sole};
+use super::nat;
+use super::peer::Peer;
+use super::phase_one::{Keyed, PhaseOne, Stage, Up};
+use super::proof::{Method, Refusal, certificate_requests};
+use super::proposals::{PhaseOneChoice, PhaseOneSuite, choose_phase_one, offer_phase_one_in};
+use super::sealed::{IvChain, open, seal};
+use super::vendor::Announced;
+use crate::crypto::{KeyPair, PhaseOneFacts, PhaseOneKeys, Secret, Spis};
+use crate::v2::core::Core;
+use crate::wire::WireIdentity;
+use crate::wire::isakmp::registry::{notify, payload as kind};
+use crate::wire::isakmp::{
+    Exchange, Header, Notify, Payload, decode_chain, decode_sa, encode_sa, phase_one_identity,
+    phase_one_identity_body,
+};
+use crate::{Authentication, Cause, Classified, Connection, IkeSaId, Path};
+
+/// What both ends know once message 2 is there.
+struct Agreed<'a> {
+    suite: PhaseOneSuite,
+    lifetime: std::time::Duration,
+    cookies: Spis,
+    /// Body of the initiator's SA payload.
+    sa: Vec<u8>,
+    /// Initiator's and responder's.
+    publics: (&'a [u8], &'a [u8]),
+    nonces: (&'a [u8], &'a [u8]),
+    shared: &'a Secret,
+}
+
+impl Agreed<'_> {
+    fn keyed(self, authentication: &Authentication) -> Result<Keyed, Classified> {
+        let Self { suite, lifetime, cookies, sa, publics, nonces, shared } = self;
+        let shared_key = suite.method.shared_key(authentication)?;
+        let facts = PhaseOneFacts { cookies, nonces, shared };
+        let keys = PhaseOneKeys::new(suite.hash, suite.cipher, shared_key, facts);
+        Ok(Keyed {
+            suite,
+            lifetime,
+            chain: IvChain::phase_one(&keys, publics.0, publics.1),
+            keys,
+            sa,
+            public_i: publics.0.to_vec(),
+            public_r: publics.1.to_vec(),
+            lowest_nonce: lowest(nonces.0, nonces.1),
+            refused: false,
+        })
+    }
+}
+
+/// An identity payload's body; the port says nothing, for the exchange may move to another one.
+fn identity_body(config: &Connection) -> Vec<u8> {
+    phase_one_identity_body(&WireIdentity::from(&config.local_identity), 0)
+}
+
+/// Whether the body of an identity payload is of whom the connection expects.
+///
+/// # Errors
+/// A sentence.
+pub(super) fn check_identity(config: &Connection, body: &[u8]) -> Result<(), String> {
+    let wanted = WireIdentity::from(&config.remote_identity);
+    match phase_one_identity(body) {
+        Ok(theirs) if theirs == wanted => Ok(()),
+        theirs => {
+            let theirs = theirs.map_or_else(|_| "malformed".to_owned(), |theirs| theirs.describe());
+            Err(format!("it says it is {theirs}, {} is expected", wanted.describe()))
+        }
+    }
+}
+
+impl Peer {
+    /// Message 1. The group is that of our first proposal: its public value goes along.
+    pub(super) fn begin_aggressive_mode(&mut self, core: &mut Core, now: Instant) {
+        let group = self.config.proposals.iter().find_map(|proposal| proposal.groups.first().copied());
+        let Some(group) = group.filter(|_| Method::of(&self.config.authentication).is_some()) else { return };
+        let Some(key_pair) = KeyPair::new(group, &mut core.random) else { return };
+        let id = core.new_ike_sa_id();
+        let cookies = Spis { initiator: core.new_ike_spi(id), responder: 0 };
+        let port = core.limits.ike_port;
+        let path =
+            Path { local: (self.config.local, port).into(), remote: (self.config.remote, port).into() };
+        let sa = encode_sa(&offer_phase_one_in(&self.config, Some(group)));
+        let nonce = core.random.array::<NONCE_LEN_BYTES>().to_vec();
+        let identity = identity_body(&self.config);
+        let mut payloads = vec![
+            Payload::new(kind::SA, sa.clone()),
+            Payload::new(kind::KE, key_pair.public().to_vec()),
+            Payload::new(kind::NONCE, nonce.clone()),
+            Payload::new(kind::ID, identity.clone()),
+        ];
+        payloads.extend(certificate_requests(&self.config.authentication));
+        payloads.extend(Announced::ours());
+        let stage = Stage::AggressiveSent { sa, key_pair, nonce, identity, refused: None };
+        let mut found = PhaseOne::new(id, true, cookies, path, now, stage);
+        let message = clear(found.header(Exchange::AggressiveMode, 0), &payloads);
+        found.ask(core, now, message);
+        self.phase_ones.insert(id, found);
+    }
+
+    /// Takes in a message of aggressive mode of a phase 1 that is known.
+    #[expect(clippy::too_many_arguments, reason = "a message and its place")]
+    pub(super) fn handle_aggressive_mode(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        id: IkeSaId,
+        path: Path,
+        header: &Header,
+        message: &[u8],
+        body: &[u8],
+    ) -> Classified {
+        let Some(found) = self.phase_ones.get(&id) else { return Classified::Dropped("unknown_cookies") };
+        match (&found.stage, header.message_id) {
+            (Stage::AggressiveSent { .. }, 0) if !header.encrypted => {
+                self.aggressive_answered(core, now, id, header, message, body)
+            }
+            (Stage::AggressiveAnswered { .. }, 0) => {
+                self.aggressive_proven(core, now, id, path, header, message, body)
+            }
+            _ => Classified::Dropped("unexpected_message"),
+        }
+    }
+
+    /// Message 2: the peer's choice, share and proof; ours follows, and nothing comes back.
+    fn aggressive_answered(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        id: IkeSaId,
+        header: &Header,
+        message: &[u8],
+        body: &[u8],
+    ) -> Classified {
+        let Ok((payloads, [])) = decode_chain(header.first, body) else {
+            return Classified::Dropped("bad_chain");
+        };
+        let first_contact = core.limits.initial_contact
+            && self.children.is_empty()
+            && !self.phase_ones.values().any(|other| other.up().is_some());
+        let Some(found) = self.phase_ones.get_mut(&id) else { return Classified::Dropped("unknown_cookies") };
+        let Stage::AggressiveSent { sa, key_pair, nonce, identity, refused } = &mut found.stage else {
+            return Classified::Dropped("unexpected_message");
+        };
+        let field = |wanted| sole(&payloads, wanted);
+        let theirs = field(kind::SA).and_then(|body| decode_sa(body).ok());
+        let (Some(theirs), Some(public), Some(nonce_r), Some(identity_r)) =
+            (theirs, field(kind::KE), field(kind::NONCE), field(kind::ID))
+        else {
+            return Classified::Dropped("missing_payload");
+        };
+        let single = matches!(theirs.as_slice(), [proposal] if proposal.transforms.len() == 1);
+        let choice = choose_phase_one(&self.config, &theirs)
+            .filter(|choice| single && choice.suite.group == key_pair.group());
+        // Nothing here is authenticated: a better answer may follow.
+        let Some(choice) = choice else { return Classified::Dropped("no_proposal_chosen") };
+        if !is_nonce(nonce_r) {
+            return Classified::Dropped("bad_value");
+        }
+        let Ok(shared) = key_pair.agree(public) else { return Classified::Dropped("invalid_public_value") };
+        let cookies = Spis { responder: header.cookie_r, ..found.cookies };
+        let agreed = Agreed {
+            suite: choice.suite,
+            lifetime: choice.lifetime,
+            cookies,
+            sa: sa.clone(),
+            publics: (key_pair.public(), public),
+            nonces: (nonce, nonce_r),
+            shared: &shared,
+        };
+        let mut keyed = match agreed.keyed(&self.config.authentication) {
+            Ok(keyed) => keyed,
+            Err(dropped) => return dropped,
+        };
+        let hash = keyed.proof_hash(false, cookies, identity_r);
+        let judged = check_identity(&self.config, identity_r).map_err(Refusal::Unfit).and_then(|()| {
+            let unix_secs = core.unix_secs(now);
+            keyed.judge(&self.config, &payloads, &hash, unix_secs)
+        });
+        let certificates = match judged {
+            Ok(certificates) => certificates,
+            Err(refusal) => {
+                // Anyone on the way may have sent it: the peer's own answer may still come.
+                *refused = Some(match refusal {
+                    Refusal::Unproven => "its proof is made with another key than ours".to_owned(),
+                    Refusal::Unfit(detail) => detail,
+                });
+                core.count("authentication_failed");
+                return Classified::Dropped("integrity");
+            }
+        };
+        let hash = keyed.proof_hash(true, cookies, identity);
+        let mut payloads_3 = match keyed.prove(&self.config, &hash) {
+            Ok(proof) => proof,
+            Err(detail) => {
+                let side = "we cannot prove our identity";
+                self.attempt_failed(core, now, id, Cause::AuthenticationFailed { side, detail });
+                return Classified::Ike;
+            }
+        };
+        found.cookies = cookies;
+        found.announced = Announced::read(&payloads);
+        if let Some(dialect) = found.announced.nat {
+            found.nat = nat::detect(dialect, keyed.suite.hash, cookies, found.path, &payloads);
+            payloads_3.extend(nat::detection(dialect, keyed.suite.hash, cookies, found.path));
+        }
+        if found.nat.is_present() {
+            found.path.local.set_port(core.limits.nat_port);
+            found.path.remote.set_port(core.limits.nat_port);
+        }
+        if first_contact {
+            let notify = Notify::about_isakmp(
+                notify::INITIAL_CONTACT,
+                (cookies.initiator, cookies.responder),
+                Vec::new(),
+            );
+            payloads_3.push(Payload::new(kind::NOTIFY, notify.encode()));
+        }
+        let mut chain = keyed.chain.clone();
+        let answer = seal(&keyed.keys, &mut chain, found.header(Exchange::AggressiveMode, 0), &payloads_3);
+        keyed.chain = chain.clone();
+        found.retransmission = None;
+        // The peer repeats its message until it has this one.
+        found.heard(message, answer.clone());
+        let up = Up::new(keyed, chain, certificates, now, &mut core.random);
+        found.stage = Stage::Up(Box::new(up));
+        found.send(core, now, &answer);
+        self.came_up(core, now, id, false);
+        Classified::Ike
+    }
+
+    /// Message 1: all that can be told before the initiator has proven anything.
+    #[expect(clippy::too_many_arguments, reason = "a message and its place")]
+    pub(super) fn answer_aggressive(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        path: Path,
+        header: &Header,
+        message: &[u8],
+        payloads: &[Payload],
+        choice: PhaseOneChoice,
+    ) -> Classified {
+        let field = |wanted| sole(payloads, wanted);
+        let (Some(sa), Some(public_i), Some(nonce_i), Some(identity_i)) =
+            (field(kind::SA), field(kind::KE), field(kind::NONCE), field(kind::ID))
+        else {
+            return Classified::Dropped("missing_payload");
+        };
+        if !is_nonce(nonce_i) {
+            return Classified::Dropped("bad_value");
+        }
+        let Some(key_pair) = KeyPair::new(choice.suite.group, &mut core.random) else {
+            return Classified::Dropped("no_key_pair");
+        };
+        let Ok(shared) = key_pair.agree(public_i) else { return Classified::Dropped("invalid_public_value") };
+        let nonce_r = core.random.array::<NONCE_LEN_BYTES>().to_vec();
+        let id = core.new_ike_sa_id();
+        let cookies = Spis { initiator: header.cookie_i, responder: core.new_ike_spi(id) };
+        let agreed = Agreed {
+            suite: choice.suite,
+            lifetime: choice.lifetime,
+            cookies,
+            sa: sa.to_vec(),
+            publics: (public_i, key_pair.public()),
+            nonces: (nonce_i, &nonce_r),
+            shared: &shared,
+        };
+        let keyed = match agreed.keyed(&self.config.authentication) {
+            Ok(keyed) => keyed,
+            Err(dropped) => return dropped,
+        };
+        let identity_r = identity_body(&self.config);
+        let hash = keyed.proof_hash(false, cookies, &identity_r);
+        let Ok(proof) = keyed.prove(&self.config, &hash) else { return Classified::Dropped("no_proof") };
+        let announced = Announced::read(payloads);
+        let mut answer = vec![
+            Payload::new(kind::SA, encode_sa(&[choice.answer])),
+            Payload::new(kind::KE, key_pair.public().to_vec()),
+            Payload::new(kind::NONCE, nonce_r.clone()),
+            Payload::new(kind::ID, identity_r),
+        ];
+        answer.extend(proof);
+        answer.extend(certificate_requests(&self.config.authentication));
+        answer.extend(announced.payloads());
+        if let Some(dialect) = announced.nat {
+            answer.extend(nat::detection(dialect, keyed.suite.hash, cookies, path));
+        }
+        let stage = Stage::AggressiveAnswered { keyed: Box::new(keyed), identity: identity_i.to_vec() };
+        let mut found = PhaseOne::new(id, false, cookies, path, now, stage);
+        found.announced = announced;
+        let answer = clear(found.header(Exchange::AggressiveMode, 0), &answer);
+        found.heard(message, answer.clone());
+        found.send(core, now, &answer);
+        self.phase_ones.insert(id, found);
+        Classified::Ike
+    }
+
+    /// Message 3: the initiator's proof, encrypted or not.
+    #[expect(clippy::too_many_arguments, reason = "a message and its place")]
+    fn aggressive_proven(
+        &mut self,
+        core: &mut Core,
+        now: Instant,
+        id: IkeSaId,
+        path: Path,
+        header: &Header,
+        message: &[u8],
+        body: &[u8],
+    ) -> Classified {
+        let Some(found) = self.phase_ones.get_mut(&id) else { return Classified::Dropped("unknown_cookies") };
+        let Stage::AggressiveAnswered { keyed, identity } = &mut found.stage else {
+            return Classified::Dropped("unexpected_message");
+        };
+        let unix_secs = core.unix_secs(now);
+        let hash = keyed.proof_hash(true, found.cookies, identity);
+        let judged = if header.encrypted {
+            let unverified = open(&keyed.keys, &keyed.chain, header, body).ok_or(Refusal::Unproven);
+            unverified
+                .and_then(|found| found.judge(|all| keyed.judge(&self.config, all, &hash, unix_secs)))
+                .map(|(verified, certificates)| (verified.payloads, verified.next, certificates))
+        } else {
+            match decode_chain(header.first, body) {
+                Ok((payloads, [])) => keyed
+                    .judge(&self.config, &payloads, &hash, unix_secs)
+                    .map(|certificates| (payloads, keyed.chain.clone(), certificates)),
+                _ => Err(Refusal::Unproven),
+            }
+        };
+        let (payloads, chain, certificates) = match judged {
+            Ok(judged) => judged,
+            Err(refusal) => {
+                // Anyone may have sent it: the peer's own message may still come.
+                keyed.refused = true;
+                core.count("authentication_failed");
+                if let Refusal::Unfit(detail) = refusal {
+                    let cause = Cause::AuthenticationFailed { side: "we refused the peer", detail };
+                    self.attempt_failed(core, now, id, cause);
+                    return Classified::Ike;
+                }
+                return Classified::Dropped("integrity");
+            }
+        };
+        if let Some(dialect) = found.announced.nat {
+            found.nat = nat::detect(dialect, keyed.suite.hash, found.cookies, path, &payloads);
+        }
+        let initial_contact = payloads.iter().any(|payload| {
+            payload.kind == kind::NOTIFY
+                && Notify::decode(&payload.body).is_ok_and(|notify| notify.kind == notify::INITIAL_CONTACT)
+        });
+        found.path = path;
+        found.heard(message, Vec::new());
+        if let Stage::AggressiveAnswered { keyed, .. } = std::mem::replace(&mut found.stage, Stage::Closed) {
+            let up = Up::new(*keyed, chain, certificates, now, &mut core.random);
+            found.stage = Stage::Up(Box::new(up));
+        }
+        self.came_up(core, now, id, initial_contact);
+        Classified::Ike
+    }
+}
