@@ -56,7 +56,20 @@ impl IkeKeys {
         nonces: (&[u8], &[u8]),
         spis: Spis,
     ) -> Self {
-        let seed = prf(self.suite.prf, &self.derive, &[shared, nonces.0, nonces.1]);
+        self.successor_with(suite, initiator, (shared, &[]), nonces, spis)
+    }
+
+    /// Likewise with the secrets of additional key exchanges, one behind the other (RFC 9370 section 2.2.4):
+    /// `SKEYSEED = prf(SK_d (old), g^ir (new) | Ni | Nr | SK(1) | ... | SK(n))`.
+    pub(crate) fn successor_with(
+        &self,
+        suite: IkeSuite,
+        initiator: bool,
+        (shared, added): (&[u8], &[u8]),
+        nonces: (&[u8], &[u8]),
+        spis: Spis,
+    ) -> Self {
+        let seed = prf(self.suite.prf, &self.derive, &[shared, nonces.0, nonces.1, added]);
         Self::expand(suite, initiator, &seed, nonces, spis)
     }
 

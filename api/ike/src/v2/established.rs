@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::auth::ANSWER_KEPT;
 use super::child::{ChildRequest, ChildSa, ChildState};
 use super::core::{Core, Followup};
+use super::followup::FollowupAwaited;
 use super::fragments::asks_again;
 use super::ike_rekey::{IkeRekeyRequest, TheirIkeRekey};
 use super::payloads::Picked;
@@ -63,6 +64,8 @@ pub(crate) struct Established {
     pub(super) initial_contact: bool,
     /// Of before this engine; the peer has not said yet that it has it.
     pub(super) unconfirmed: bool,
+    /// The peer's rekey of this SA of which key exchanges are left.
+    pub(super) followup: Option<Box<FollowupAwaited>>,
     /// The peer's rekey of this SA that we answered.
     pub(super) theirs: Option<TheirIkeRekey>,
 }
@@ -102,6 +105,7 @@ impl Established {
             heir: None,
             initial_contact: false,
             unconfirmed: false,
+            followup: None,
             theirs: None,
         }
     }
@@ -115,7 +119,7 @@ impl Established {
     }
 
     pub(crate) fn is_rekeying(&self) -> bool {
-        matches!(self.send.task(), Some(Request::RekeyIke(_)))
+        matches!(self.send.task(), Some(Request::RekeyIke(_) | Request::Followup(_)))
     }
 
     /// Takes in a message; its header's SPIs are this SA's.
@@ -218,6 +222,10 @@ impl Established {
                 self.handle_create_child(ends, core, now, inbound.path, picked);
                 Stage::Established(self)
             }
+            Exchange::IkeFollowupKe => {
+                self.handle_followup(ends, core, now, inbound.path, &picked);
+                Stage::Established(self)
+            }
             _ => self.handle_informational(ends, core, now, inbound, &picked),
         }
     }
@@ -237,6 +245,10 @@ impl Established {
             }
             Request::RekeyIke(request) => {
                 self.ike_rekey_answered(ends, core, now, *request, &picked);
+                Stage::Established(self)
+            }
+            Request::Followup(request) => {
+                self.followup_answered(ends, core, now, *request, &picked);
                 Stage::Established(self)
             }
             Request::DeleteChild(spi_in) => {
@@ -314,7 +326,7 @@ impl Established {
         datagrams
     }
 
-    fn request(
+    pub(super) fn request(
         &mut self,
         ends: &Ends,
         core: &mut Core,
@@ -324,6 +336,7 @@ impl Established {
     ) {
         let exchange = match &request {
             Request::Child(_) | Request::RekeyIke(_) => Exchange::CreateChildSa,
+            Request::Followup(_) => Exchange::IkeFollowupKe,
             Request::DeleteChild(_) | Request::DeleteIke | Request::Probe => Exchange::Informational,
         };
         let header = ends.header(exchange, false, self.send.next_id());
@@ -393,7 +406,9 @@ impl Established {
                     self.retry(core, now, Job::RekeyIke);
                     return;
                 }
-                if let Some((request, payloads)) = IkeRekeyRequest::new(core, &self.config, None) {
+                if let Some((request, payloads)) =
+                    IkeRekeyRequest::new(core, &self.config, None, self.additional())
+                {
                     self.request(ends, core, now, &payloads, Request::RekeyIke(Box::new(request)));
                 }
             }
@@ -474,6 +489,7 @@ impl Established {
     }
 
     fn discard(&mut self, ends: &Ends, core: &mut Core, cause: Option<Cause>) {
+        self.forget_followup(core);
         if self.life == Life::Replaced && !self.children.is_empty() {
             // No heir took them here; at the peer's one may have.
             let pairs = self.children.keys().copied().collect();

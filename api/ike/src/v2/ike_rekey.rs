@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::collision::{Verdict, lowest, resolve};
+use super::collision::{Verdict, resolve};
 use super::core::{Core, Followup};
 use super::established::{Established, Job, Life, REPLACED_PATIENCE, Request};
+use super::followup::{Agreement, FollowupAwaited};
 use super::init::{NONCE_LEN_BYTES, sole};
 use super::payloads::Picked;
 use super::proposals::{self, Additional};
@@ -38,6 +39,7 @@ impl IkeRekeyRequest {
         core: &mut Core,
         config: &Connection,
         group: Option<Group>,
+        additional: Additional,
     ) -> Option<(Self, Vec<Payload>)> {
         let first = config.proposals.iter().find_map(|proposal| proposal.groups.first().copied());
         let key_pair = KeyPair::new(group.or(first)?, &mut core.random)?;
@@ -45,7 +47,7 @@ impl IkeRekeyRequest {
         let spi = core.new_ike_spi(id);
         let nonce = core.random.array::<NONCE_LEN_BYTES>().to_vec();
         let payloads = vec![
-            Payload::Sa(proposals::offer_ike(&config.proposals, &spi.to_be_bytes(), Additional::Inherited)),
+            Payload::Sa(proposals::offer_ike(&config.proposals, &spi.to_be_bytes(), additional)),
             Payload::Nonce(nonce.clone()),
             Payload::KeyExchange { group: key_pair.group().number(), data: key_pair.public().to_vec() },
         ];
@@ -54,6 +56,18 @@ impl IkeRekeyRequest {
 }
 
 impl Established {
+    /// A peer that did additional key exchanges for this SA can do them for the next; no other is bothered with them.
+    pub(super) fn additional(&self) -> Additional {
+        let did = self.keys.suite.additional.iter().any(Option::is_some);
+        if did { Additional::Followup } else { Additional::Impossible }
+    }
+
+    /// Section 2.25.2: no other SA takes the place of this one while children are being made, rekeyed or ended.
+    pub(super) fn is_busy_with_children(&self) -> bool {
+        matches!(self.send.task(), Some(Request::Child(_) | Request::DeleteChild(_)))
+            || !self.installing.is_empty()
+    }
+
     /// The peer wants to rekey the IKE SA.
     pub(super) fn handle_ike_rekey(
         &mut self,
@@ -81,9 +95,9 @@ impl Established {
         picked: &Picked,
     ) -> Result<Vec<Payload>, Notify> {
         let error = |kind| Notify::new(kind, Vec::new());
-        // Section 2.25.2: not while children are being made, rekeyed or ended, nor a second time.
-        let busy = matches!(self.send.task(), Some(Request::Child(_) | Request::DeleteChild(_)));
-        if self.life != Life::Active || self.theirs.is_some() || busy || !self.installing.is_empty() {
+        // A second rekey says that the peer has given up a first one that was not done.
+        self.forget_followup(core);
+        if self.life != Life::Active || self.theirs.is_some() || self.is_busy_with_children() {
             return Err(error(notify::TEMPORARY_FAILURE));
         }
         let (Some(sa), Some(nonce_i), Some((number, public))) =
@@ -92,7 +106,7 @@ impl Established {
             return Err(error(notify::INVALID_SYNTAX));
         };
         let shared = Group::from_number(*number);
-        let chosen = proposals::choose_ike(&self.config.proposals, sa, 8, shared, Additional::Inherited)
+        let chosen = proposals::choose_ike(&self.config.proposals, sa, 8, shared, self.additional())
             .ok_or_else(|| error(notify::NO_PROPOSAL_CHOSEN))?;
         let group = chosen.suite.group;
         if group.number() != *number {
@@ -108,9 +122,34 @@ impl Established {
         let nonce_r = core.random.array::<NONCE_LEN_BYTES>().to_vec();
         let id = core.new_ike_sa_id();
         let spis = Spis { initiator: spi_i, responder: core.new_ike_spi(id) };
-        let keys = self.keys.successor(chosen.suite, false, &secret, (nonce_i, &nonce_r), spis);
-        let lowest_nonce = lowest(nonce_i, &nonce_r);
-        let new_ends = ends.successor(id, false, spis);
+        let mut answer = vec![
+            Payload::Sa(vec![chosen.answer(Protocol::Ike, &spis.responder.to_be_bytes())]),
+            Payload::Nonce(nonce_r.clone()),
+            Payload::KeyExchange { group: group.number(), data: key_pair.public().to_vec() },
+        ];
+        let agreement = Agreement::new(id, chosen.suite, spis, (nonce_i.clone(), nonce_r), secret);
+        if agreement.is_complete() {
+            self.answered_ike_rekey(ends, core, now, &agreement);
+        } else {
+            let awaited = FollowupAwaited::new(agreement, core);
+            answer.push(awaited.link());
+            self.followup = Some(Box::new(awaited));
+        }
+        Ok(answer)
+    }
+
+    /// The peer's rekey has all that it needs: the new SA is there.
+    pub(super) fn answered_ike_rekey(
+        &mut self,
+        ends: &Ends,
+        core: &mut Core,
+        now: Instant,
+        agreement: &Agreement,
+    ) {
+        let id = agreement.id;
+        let lowest_nonce = agreement.lowest_nonce();
+        let new_ends = ends.successor(id, false, agreement.spis);
+        let keys = agreement.keys(&self.keys, false);
         let mut born = self.successor_sa(core, now, new_ends, keys, lowest_nonce.clone());
         if let Some((_, contender)) = born.established_mut().filter(|_| self.is_rekeying()) {
             contender.contends_with = Some(ends.id);
@@ -123,11 +162,6 @@ impl Established {
         } else {
             self.replaced(core, now, ends, id);
         }
-        Ok(vec![
-            Payload::Sa(vec![chosen.answer(Protocol::Ike, &spis.responder.to_be_bytes())]),
-            Payload::Nonce(nonce_r),
-            Payload::KeyExchange { group: group.number(), data: key_pair.public().to_vec() },
-        ])
     }
 
     /// The answer to our own rekey.
@@ -140,39 +174,8 @@ impl Established {
         picked: &Picked,
     ) {
         match self.finish_ike_rekey(&request, picked) {
-            Ok((keys, spis, lowest_nonce)) => {
-                let theirs = self
-                    .theirs
-                    .as_ref()
-                    .map(|theirs| (theirs.successor, resolve(&lowest_nonce, &theirs.lowest_nonce)));
-                let new_ends = ends.successor(request.id, true, spis);
-                let mut born = self.successor_sa(core, now, new_ends, keys, lowest_nonce);
-                match theirs {
-                    // The end of the old one was ordered while the peer was asked: the new one, to which the peer has
-                    // moved the children, must not outlive it.
-                    _ if matches!(self.life, Life::Deleting(_)) => delete_unused(core, now, &mut born),
-                    Some((successor, Verdict::KeepTheirs)) => {
-                        core.count("ike_rekey_collisions_lost");
-                        delete_unused(core, now, &mut born);
-                        self.replaced(core, now, ends, successor);
-                    }
-                    other => {
-                        if let Some((loser, _)) = other {
-                            core.followups.push_back(Followup::Abandon(loser));
-                        }
-                        self.replaced(core, now, ends, request.id);
-                        self.enqueue(now, Job::DeleteIke);
-                    }
-                }
-                core.born.push(born);
-            }
+            Ok(agreement) => self.go_on_with_rekey(ends, core, now, agreement, picked),
             Err(error) => {
-                core.by_spi.remove(&request.spi);
-                // The peer's own rekey stands, if it made one.
-                if let Some(successor) = self.successor() {
-                    self.replaced(core, now, ends, successor);
-                    return;
-                }
                 let wanted = error.filter(|error| error.kind == notify::INVALID_KE_PAYLOAD);
                 let group = wanted
                     .and_then(|error| <[u8; 2]>::try_from(error.data.as_slice()).ok())
@@ -181,20 +184,62 @@ impl Established {
                         !request.group_changed
                             && self.config.proposals.iter().any(|proposal| proposal.groups.contains(group))
                     });
-                let again = group.and_then(|group| IkeRekeyRequest::new(core, &self.config, Some(group)));
+                let again = group.filter(|_| self.successor().is_none()).and_then(|group| {
+                    IkeRekeyRequest::new(core, &self.config, Some(group), self.additional())
+                });
                 match again {
-                    Some((request, payloads)) => self.ask_ike_rekey(ends, core, now, request, &payloads),
-                    None => self.retry(core, now, Job::RekeyIke),
+                    Some((again, payloads)) => {
+                        core.by_spi.remove(&request.spi);
+                        self.ask_ike_rekey(ends, core, now, again, &payloads);
+                    }
+                    None => self.ike_rekey_failed(ends, core, now, request.spi),
                 }
             }
         }
+    }
+
+    /// Our rekey has all that it needs: the new SA takes the place of this one, unless the peer's does.
+    pub(super) fn ike_rekey_agreed(
+        &mut self,
+        ends: &Ends,
+        core: &mut Core,
+        now: Instant,
+        agreement: &Agreement,
+    ) {
+        let id = agreement.id;
+        let lowest_nonce = agreement.lowest_nonce();
+        let theirs = self
+            .theirs
+            .as_ref()
+            .map(|theirs| (theirs.successor, resolve(&lowest_nonce, &theirs.lowest_nonce)));
+        let new_ends = ends.successor(id, true, agreement.spis);
+        let keys = agreement.keys(&self.keys, true);
+        let mut born = self.successor_sa(core, now, new_ends, keys, lowest_nonce);
+        match theirs {
+            // The end of the old one was ordered while the peer was asked: the new one, to which the peer has moved the
+            // children, must not outlive it.
+            _ if matches!(self.life, Life::Deleting(_)) => delete_unused(core, now, &mut born),
+            Some((successor, Verdict::KeepTheirs)) => {
+                core.count("ike_rekey_collisions_lost");
+                delete_unused(core, now, &mut born);
+                self.replaced(core, now, ends, successor);
+            }
+            other => {
+                if let Some((loser, _)) = other {
+                    core.followups.push_back(Followup::Abandon(loser));
+                }
+                self.replaced(core, now, ends, id);
+                self.enqueue(now, Job::DeleteIke);
+            }
+        }
+        core.born.push(born);
     }
 
     fn finish_ike_rekey<'a>(
         &self,
         request: &IkeRekeyRequest,
         picked: &'a Picked,
-    ) -> Result<(IkeKeys, Spis, Vec<u8>), Option<&'a Notify>> {
+    ) -> Result<Agreement, Option<&'a Notify>> {
         let (Some(sa), Some(nonce_r), Some((number, public))) =
             (&picked.sa, &picked.nonce, &picked.key_exchange)
         else {
@@ -203,7 +248,7 @@ impl Established {
         let ours = request.key_pair.group();
         let chosen = sole(sa)
             .and_then(|sa| {
-                proposals::choose_ike(&self.config.proposals, sa, 8, Some(ours), Additional::Inherited)
+                proposals::choose_ike(&self.config.proposals, sa, 8, Some(ours), self.additional())
             })
             .filter(|chosen| chosen.suite.group == ours && ours.number() == *number)
             .ok_or(None)?;
@@ -211,8 +256,8 @@ impl Established {
             <[u8; 8]>::try_from(chosen.spi.as_slice()).map(u64::from_be_bytes).map_err(|_| None)?;
         let secret = request.key_pair.agree(public).map_err(|_| None)?;
         let spis = Spis { initiator: request.spi, responder };
-        let keys = self.keys.successor(chosen.suite, true, &secret, (&request.nonce, nonce_r), spis);
-        Ok((keys, spis, lowest(&request.nonce, nonce_r)))
+        let nonces = (request.nonce.clone(), nonce_r.clone());
+        Ok(Agreement::new(request.id, chosen.suite, spis, nonces, secret))
     }
 
     /// The SA that a rekey of this one makes.
@@ -229,10 +274,11 @@ impl Established {
     }
 
     /// Another SA takes this one's place.
-    fn replaced(&mut self, core: &mut Core, now: Instant, ends: &Ends, by: IkeSaId) {
+    pub(super) fn replaced(&mut self, core: &mut Core, now: Instant, ends: &Ends, by: IkeSaId) {
         if self.life != Life::Active {
             return;
         }
+        self.forget_followup(core);
         self.life = Life::Replaced;
         self.heir = Some(by);
         self.expires_at = self.expires_at.min(after(now, REPLACED_PATIENCE));

@@ -16,6 +16,7 @@ pub(crate) mod cookie;
 pub(crate) mod core;
 mod deadlines;
 pub(crate) mod established;
+mod followup;
 mod fragments;
 mod ike_rekey;
 mod informational;

@@ -87,8 +87,9 @@ pub(crate) enum Additional {
     Possible,
     /// The peer cannot.
     Impossible,
-    /// None is needed: SK_d, of which the new keys come, carries on the strength of those of before.
-    Inherited,
+    /// Both ends can do them after the rekey that agrees on them (IKE_FOLLOWUP_KE), but none is needed: SK_d, of which the
+    /// new keys come, carries on the strength of those of before.
+    Followup,
 }
 
 /// What we offer for an IKE SA. Ciphers with and without built-in integrity stand in separate proposals (section
@@ -172,8 +173,8 @@ pub(crate) fn offer_esp(proposals: &[EspProposal], spi: u32, groups: bool) -> Ve
 /// Whether a proposal is offered and accepted with additional key exchanges, without, or either, the better first.
 fn ways(proposal: &IkeProposal, additional: Additional) -> impl Iterator<Item = bool> {
     let wanted = proposal.additional_key_exchanges.iter().any(|methods| !methods.is_empty());
-    let with = wanted && additional == Additional::Possible;
-    let without = !wanted || !proposal.additional_required || additional == Additional::Inherited;
+    let with = wanted && additional != Additional::Impossible;
+    let without = !wanted || !proposal.additional_required || additional == Additional::Followup;
     [with.then_some(true), without.then_some(false)].into_iter().flatten()
 }
 

@@ -1,6 +1,7 @@
 //! What an established IKE SA has to do, is doing, and waits for.
 
 use super::child::ChildRequest;
+use super::followup::FollowupRequest;
 use super::ike_rekey::IkeRekeyRequest;
 use crate::wire::{Exchange, Payload};
 use crate::{Cause, ChildId, Path};
@@ -20,6 +21,8 @@ pub(crate) enum Job {
 pub(crate) enum Request {
     Child(Box<ChildRequest>),
     RekeyIke(Box<IkeRekeyRequest>),
+    /// The next key exchange of a rekey.
+    Followup(Box<FollowupRequest>),
     DeleteChild(u32),
     DeleteIke,
     Probe,

@@ -16,6 +16,8 @@ pub(crate) enum Exchange {
     Informational,
     /// RFC 9242.
     IkeIntermediate,
+    /// RFC 9370 section 2.2.4.
+    IkeFollowupKe,
     Other(u8),
 }
 
@@ -27,6 +29,7 @@ impl Exchange {
             Self::CreateChildSa => 36,
             Self::Informational => 37,
             Self::IkeIntermediate => 43,
+            Self::IkeFollowupKe => 44,
             Self::Other(number) => number,
         }
     }
@@ -40,6 +43,7 @@ impl From<u8> for Exchange {
             36 => Self::CreateChildSa,
             37 => Self::Informational,
             43 => Self::IkeIntermediate,
+            44 => Self::IkeFollowupKe,
             other => Self::Other(other),
         }
     }

@@ -49,6 +49,7 @@ pub(crate) mod notify {
     pub(crate) const UNEXPECTED_NAT_DETECTED: u16 = 41;
     pub(crate) const TEMPORARY_FAILURE: u16 = 43;
     pub(crate) const CHILD_SA_NOT_FOUND: u16 = 44;
+    pub(crate) const STATE_NOT_FOUND: u16 = 47;
     /// First of the status types; all below are errors.
     pub(crate) const FIRST_STATUS: u16 = 16384;
     pub(crate) const INITIAL_CONTACT: u16 = 16384;
@@ -62,6 +63,7 @@ pub(crate) mod notify {
     pub(crate) const UPDATE_SA_ADDRESSES: u16 = 16400;
     pub(crate) const COOKIE2: u16 = 16401;
     pub(crate) const NO_NATS_ALLOWED: u16 = 16402;
+    pub(crate) const ADDITIONAL_KEY_EXCHANGE: u16 = 16441;
     /// RFC 7427 section 4.
     pub(crate) const SIGNATURE_HASH_ALGORITHMS: u16 = 16431;
     /// RFC 8784 section 5.
