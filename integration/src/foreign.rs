@@ -94,7 +94,7 @@ pub struct Settings {
     pub mtu_bytes: u32,
     /// Pre-shared key.
     pub secret: String,
-    /// Version of IKE, for strongSwan; the others speak version 2.
+    /// Version of IKE; OpenIKED speaks version 2 alone.
     pub version: u8,
     /// IKE proposals in the daemon's words.
     pub ike: &'static str,

@@ -198,12 +198,12 @@ impl Lab {
     /// Takes what a site's gateway sends to begin an IKE SA of its own from the wire, or lets it pass again: whoever has
     /// to begin then is the other.
     pub fn may_begin(&self, site: Site, may: bool) -> Result<()> {
-        if may {
-            return self.underlay.run("nft flush chain inet silent begin").map(drop);
-        }
         self.underlay.run(
             "nft add chain inet silent begin { type filter hook prerouting priority 0; policy accept; }",
         )?;
+        if may {
+            return self.underlay.run("nft flush chain inet silent begin").map(drop);
+        }
         // After UDP's 8 bytes and our SPI or cookie: the peer has none yet, in either version.
         let request = "@th,128,64 0x0";
         self.underlay

@@ -18,7 +18,8 @@ pub static DAEMON: Daemon = Daemon {
 };
 
 fn files(settings: &Settings) -> Vec<(&'static str, String)> {
-    let Settings { secret, ike, esp, child, .. } = settings;
+    let Settings { secret, ike, esp, child, version, .. } = settings;
+    let ikev2 = if *version == 1 { "no" } else { "insist" };
     let (own, far) = (settings.own.black(), settings.far.black());
     let mode = settings.mode.word();
     // pfs=no: its first child has no group in any case, and a rekey follows the peer's proposal.
@@ -34,7 +35,7 @@ conn gre
     type={mode}
     leftprotoport=gre
     rightprotoport=gre
-    ikev2=insist
+    ikev2={ikev2}
     ike={ike}
     phase2alg={esp}
     pfs=no
