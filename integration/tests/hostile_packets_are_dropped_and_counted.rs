@@ -1,8 +1,9 @@
 //! What arrives on the black port and should not: each kind has its counter, and the gateway goes on.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use integration::lab::{ALPHA, BETA};
-use integration::pair::Pair;
+use integration::pair::{PATIENCE, Pair};
+use integration::wait;
 use serde_json::json;
 
 /// Sends a case five times and expects its counter to move by as many.
@@ -15,7 +16,7 @@ fn counted(pair: &Pair, case: &str, reason: &str) -> Result<()> {
 }
 
 fn alive(pair: &Pair) -> Result<()> {
-    pair.passes(integration::pair::PATIENCE)?;
+    pair.passes(PATIENCE)?;
     ensure!(pair.alpha.dataplane.starts() == 1, "the dataplane of alpha was started again");
     ensure!(pair.alpha.control.starts() == 1, "the control plane of alpha was started again");
     Ok(())
@@ -55,7 +56,7 @@ fn gre_headers_and_lengths_that_lie() -> Result<()> {
     pair.beta
         .api
         .put("/v1/tunnels/to-alpha", &integration::configuration::tunnel(BETA, ALPHA, &json!("none")))?;
-    pair.passes(integration::pair::PATIENCE)?;
+    pair.passes(PATIENCE)?;
     for case in ["reserved-gre-bits", "gre-version-1", "gre-routing"] {
         counted(&pair, case, "gre_bad_header")?;
     }
@@ -77,8 +78,13 @@ fn replays_and_forgeries_of_a_real_peer() -> Result<()> {
 #[test]
 fn ike_garbage_makes_no_state() -> Result<()> {
     let pair = Pair::up()?;
-    let before = pair.alpha.api.items("/v1/isakmp-sas")?.len();
+    let ike_sas = || pair.alpha.api.items("/v1/isakmp-sas").map(|sas| sas.len());
+    // What is shown follows what is there by a moment.
+    wait::until("the IKE SA to be shown", PATIENCE, || match ike_sas()? {
+        1 => Ok(()),
+        other => bail!("{other}"),
+    })?;
     pair.lab.hostile("ike-garbage", ALPHA, BETA)?;
-    assert_eq!(pair.alpha.api.items("/v1/isakmp-sas")?.len(), before);
+    assert_eq!(ike_sas()?, 1);
     alive(&pair)
 }

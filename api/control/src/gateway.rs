@@ -336,7 +336,8 @@ impl Gateway {
     /// Judges and publishes soon; a burst of changes costs one survey.
     fn survey_soon(&mut self) {
         const BURST: Duration = Duration::from_millis(50);
-        self.survey_at.get_or_insert_with(|| Instant::now() + BURST);
+        let soon = Instant::now() + BURST;
+        self.survey_at = Some(self.survey_at.map_or(soon, |at| at.min(soon)));
     }
 }
 

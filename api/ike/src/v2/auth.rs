@@ -183,6 +183,7 @@ impl AuthSent {
             core.count("ppks_used");
         }
         let Self { config, keys, nonce_i, nonce_r, child, message_id, .. } = *self;
+        ends.additional = keys.suite.additional.iter().any(Option::is_some);
         let windows = (message_id.saturating_add(1), 0);
         let mut established = Established::new(core, now, config, keys, lowest(&nonce_i, &nonce_r), windows);
         established.ike_up(ends, core);
@@ -387,6 +388,7 @@ impl AuthAwaited {
             before.push(ppk::confirmation());
         }
         ends.mobike = mobike::agrees(&config, &picked);
+        ends.additional = keys.suite.additional.iter().any(Option::is_some);
         before.extend(ends.mobike.then(mobike::supported));
         let lowest_nonce = lowest(&self.nonce_i, &self.nonce_r);
         let mut established =

@@ -9,7 +9,7 @@ use super::child::{ChildRequest, ChildSa, ChildState};
 use super::core::{Core, Followup};
 use super::followup::FollowupAwaited;
 use super::fragments::asks_again;
-use super::ike_rekey::{IkeRekeyRequest, TheirIkeRekey};
+use super::ike_rekey::{IkeRekeyRequest, TheirIkeRekey, additional_of};
 use super::payloads::Picked;
 use super::sa::{Closed, Ends, Inbound, RequestDigest, Stage};
 pub(crate) use super::tasks::{Held, Installing, Job, Life, Request};
@@ -407,7 +407,7 @@ impl Established {
                     return;
                 }
                 if let Some((request, payloads)) =
-                    IkeRekeyRequest::new(core, &self.config, None, self.additional())
+                    IkeRekeyRequest::new(core, &self.config, None, additional_of(ends))
                 {
                     self.request(ends, core, now, &payloads, Request::RekeyIke(Box::new(request)));
                 }

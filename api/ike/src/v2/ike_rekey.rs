@@ -56,12 +56,6 @@ impl IkeRekeyRequest {
 }
 
 impl Established {
-    /// A peer that did additional key exchanges for this SA can do them for the next; no other is bothered with them.
-    pub(super) fn additional(&self) -> Additional {
-        let did = self.keys.suite.additional.iter().any(Option::is_some);
-        if did { Additional::Followup } else { Additional::Impossible }
-    }
-
     /// Section 2.25.2: no other SA takes the place of this one while children are being made, rekeyed or ended.
     pub(super) fn is_busy_with_children(&self) -> bool {
         matches!(self.send.task(), Some(Request::Child(_) | Request::DeleteChild(_)))
@@ -106,7 +100,7 @@ impl Established {
             return Err(error(notify::INVALID_SYNTAX));
         };
         let shared = Group::from_number(*number);
-        let chosen = proposals::choose_ike(&self.config.proposals, sa, 8, shared, self.additional())
+        let chosen = proposals::choose_ike(&self.config.proposals, sa, 8, shared, additional_of(ends))
             .ok_or_else(|| error(notify::NO_PROPOSAL_CHOSEN))?;
         let group = chosen.suite.group;
         if group.number() != *number {
@@ -173,7 +167,7 @@ impl Established {
         request: IkeRekeyRequest,
         picked: &Picked,
     ) {
-        match self.finish_ike_rekey(&request, picked) {
+        match self.finish_ike_rekey(ends, &request, picked) {
             Ok(agreement) => self.go_on_with_rekey(ends, core, now, agreement, picked),
             Err(error) => {
                 let wanted = error.filter(|error| error.kind == notify::INVALID_KE_PAYLOAD);
@@ -185,7 +179,7 @@ impl Established {
                             && self.config.proposals.iter().any(|proposal| proposal.groups.contains(group))
                     });
                 let again = group.filter(|_| self.successor().is_none()).and_then(|group| {
-                    IkeRekeyRequest::new(core, &self.config, Some(group), self.additional())
+                    IkeRekeyRequest::new(core, &self.config, Some(group), additional_of(ends))
                 });
                 match again {
                     Some((again, payloads)) => {
@@ -237,6 +231,7 @@ impl Established {
 
     fn finish_ike_rekey<'a>(
         &self,
+        ends: &Ends,
         request: &IkeRekeyRequest,
         picked: &'a Picked,
     ) -> Result<Agreement, Option<&'a Notify>> {
@@ -248,7 +243,7 @@ impl Established {
         let ours = request.key_pair.group();
         let chosen = sole(sa)
             .and_then(|sa| {
-                proposals::choose_ike(&self.config.proposals, sa, 8, Some(ours), self.additional())
+                proposals::choose_ike(&self.config.proposals, sa, 8, Some(ours), additional_of(ends))
             })
             .filter(|chosen| chosen.suite.group == ours && ours.number() == *number)
             .ok_or(None)?;
@@ -284,6 +279,12 @@ impl Established {
         self.expires_at = self.expires_at.min(after(now, REPLACED_PATIENCE));
         core.followups.push_back(Followup::MoveChildren { from: ends.id, to: by });
     }
+}
+
+/// A peer that did additional key exchanges can do them again, even if it rekeyed once without; no other is bothered
+/// with them.
+pub(super) fn additional_of(ends: &Ends) -> Additional {
+    if ends.additional { Additional::Followup } else { Additional::Impossible }
 }
 
 /// Ends an SA that was made, since the peer has it, but must not serve.

@@ -63,6 +63,7 @@ pub(crate) fn initiate(
         path: Path { local: (config.local, port).into(), remote: (config.remote, port).into() },
         nat: nat::Nat::default(),
         mobike: false,
+        additional: false,
         peer_certificates: None,
         fragments: Fragments::default(),
     };
@@ -444,6 +445,7 @@ pub(crate) fn respond(
         path: inbound.path,
         nat: nat::detect(unanswered, inbound.path, &inbound.message.payloads),
         mobike: false,
+        additional: false,
         peer_certificates: None,
         fragments: Fragments::new(picked.notify(notify::IKEV2_FRAGMENTATION_SUPPORTED).is_some()),
     };

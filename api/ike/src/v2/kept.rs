@@ -112,7 +112,7 @@ fn keep_ends(ends: &Ends, writer: &mut Writer) {
     for address in [ends.path.local, ends.path.remote] {
         writer.counted(address.to_string().as_bytes());
     }
-    for flag in [ends.nat.local, ends.nat.remote, ends.fragments.agreed, ends.mobike] {
+    for flag in [ends.nat.local, ends.nat.remote, ends.fragments.agreed, ends.mobike, ends.additional] {
         writer.u8(u8::from(flag));
     }
     match &ends.peer_certificates {

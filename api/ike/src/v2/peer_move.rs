@@ -10,7 +10,8 @@ impl Established {
     /// Follows the peer to where an authentic packet, newer than all before it, came from: the IKE SA goes on there, and
     /// so do its pairs.
     pub(crate) fn follow(&self, ends: &mut Ends, core: &mut Core, path: Path) {
-        if path == ends.path || !may_follow(ends.nat, ends.path, path) {
+        // A peer that can say where it is does so (RFC 4555 section 3.8).
+        if ends.mobike || path == ends.path || !may_follow(ends.nat, ends.path, path) {
             return;
         }
         ends.path = path;

@@ -50,6 +50,7 @@ struct KeptEnds {
     nat: Nat,
     fragments: bool,
     mobike: bool,
+    additional: bool,
     peer_certificates: Option<Arc<PeerCertificates>>,
 }
 
@@ -140,11 +141,23 @@ impl Resumable {
     pub(crate) fn revive(self, core: &mut Core, now: Instant, config: &Arc<Connection>) -> IkeSa {
         let elapsed = self.elapsed(core.unix_secs(now).unwrap_or(self.kept_unix_secs));
         let left = |time: Duration| after(now, time.saturating_sub(elapsed));
-        let KeptEnds { initiator, spis, path, nat, fragments, mobike, peer_certificates } = self.ends;
+        let KeptEnds { initiator, spis, path, nat, fragments, mobike, additional, peer_certificates } =
+            self.ends;
         let id = core.new_ike_sa_id();
         let fragments = Fragments::new(fragments);
         let connection = self.connection;
-        let ends = Ends { id, connection, initiator, spis, path, nat, mobike, peer_certificates, fragments };
+        let ends = Ends {
+            id,
+            connection,
+            initiator,
+            spis,
+            path,
+            nat,
+            mobike,
+            additional,
+            peer_certificates,
+            fragments,
+        };
         core.by_spi.insert(ends.our_spi(), id);
         let windows = (self.send_next_id, self.receive_next_id);
         let mut established =
@@ -240,9 +253,10 @@ fn decode_ends(reader: &mut Reader<'_>) -> Result<KeptEnds, WireError> {
     };
     let path = Path { local: address()?, remote: address()? };
     let nat = Nat { local: reader.u8()? == 1, remote: reader.u8()? == 1 };
-    let (fragments, mobike) = (reader.u8()? == 1, reader.u8()? == 1);
+    let mut flag = || reader.u8().map(|flag| flag == 1);
+    let (fragments, mobike, additional) = (flag()?, flag()?, flag()?);
     let peer_certificates = PeerCertificates::resume(reader)?.map(Arc::new);
-    Ok(KeptEnds { initiator, spis, path, nat, fragments, mobike, peer_certificates })
+    Ok(KeptEnds { initiator, spis, path, nat, fragments, mobike, additional, peer_certificates })
 }
 
 fn decode_child(reader: &mut Reader<'_>) -> Result<KeptChild, WireError> {

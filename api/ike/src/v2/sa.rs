@@ -39,6 +39,8 @@ pub(crate) struct Ends {
     pub(crate) nat: Nat,
     /// The peer may say that its address changed (RFC 4555).
     pub(crate) mobike: bool,
+    /// The peer does additional key exchanges (RFC 9370): the SA that began this line of them was made with some.
+    pub(crate) additional: bool,
     /// What the peer proved itself with, if it was by certificate.
     pub(crate) peer_certificates: Option<Arc<PeerCertificates>>,
     pub(crate) fragments: Fragments,
@@ -68,6 +70,7 @@ impl Ends {
             path: self.path,
             nat: self.nat,
             mobike: self.mobike,
+            additional: self.additional,
             fragments,
             peer_certificates: self.peer_certificates.clone(),
         }
