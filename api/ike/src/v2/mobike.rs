@@ -91,3 +91,15 @@ fn addresses(path: Path) -> Vec<u8> {
     let ports = [path.remote.port().to_be_bytes(), path.local.port().to_be_bytes()];
     [octets(path.remote.ip()), octets(path.local.ip()), ports.concat()].concat()
 }
+
+#[cfg(test)]
+#[path = "mobike_tests.rs"]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::panic,
+    reason = "a test may fail by panicking"
+)]
+mod tests;
