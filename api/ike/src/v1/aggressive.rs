@@ -3,75 +3,27 @@
 
 use std::time::Instant;
 
-use super::initiate::{NONCE_LEN_BYTES, clear, is_nonce, lowest, sole};
+use super::agreed::Agreed;
+use super::initiate::{NONCE_LEN_BYTES, clear, initial_contact, is_nonce, says_initial_contact, sole};
 use super::nat;
 use super::peer::Peer;
-use super::phase_one::{Keyed, PhaseOne, Stage, Up};
-use super::proof::{Method, Refusal, certificate_requests};
-use super::proposals::{PhaseOneChoice, PhaseOneSuite, choose_phase_one, offer_phase_one_in};
-use super::sealed::{IvChain, open, seal};
+use super::phase_one::{PhaseOne, Stage, Up};
+use super::proof::{Method, Refusal, certificate_requests, check_identity};
+use super::proposals::{PhaseOneChoice, choose_phase_one, offer_phase_one_in};
+use super::sealed::{open, seal};
 use super::vendor::Announced;
-use crate::crypto::{KeyPair, PhaseOneFacts, PhaseOneKeys, Secret, Spis};
+use crate::crypto::{KeyPair, Spis};
 use crate::v2::core::Core;
 use crate::wire::WireIdentity;
-use crate::wire::isakmp::registry::{notify, payload as kind};
+use crate::wire::isakmp::registry::payload as kind;
 use crate::wire::isakmp::{
-    Exchange, Header, Notify, Payload, decode_chain, decode_sa, encode_sa, phase_one_identity,
-    phase_one_identity_body,
+    Exchange, Header, Payload, decode_chain, decode_sa, encode_sa, phase_one_identity_body,
 };
-use crate::{Authentication, Cause, Classified, Connection, IkeSaId, Path};
-
-/// What both ends know once message 2 is there.
-struct Agreed<'a> {
-    suite: PhaseOneSuite,
-    lifetime: std::time::Duration,
-    cookies: Spis,
-    /// Body of the initiator's SA payload.
-    sa: Vec<u8>,
-    /// Initiator's and responder's.
-    publics: (&'a [u8], &'a [u8]),
-    nonces: (&'a [u8], &'a [u8]),
-    shared: &'a Secret,
-}
-
-impl Agreed<'_> {
-    fn keyed(self, authentication: &Authentication) -> Result<Keyed, Classified> {
-        let Self { suite, lifetime, cookies, sa, publics, nonces, shared } = self;
-        let shared_key = suite.method.shared_key(authentication)?;
-        let facts = PhaseOneFacts { cookies, nonces, shared };
-        let keys = PhaseOneKeys::new(suite.hash, suite.cipher, shared_key, facts);
-        Ok(Keyed {
-            suite,
-            lifetime,
-            chain: IvChain::phase_one(&keys, publics.0, publics.1),
-            keys,
-            sa,
-            public_i: publics.0.to_vec(),
-            public_r: publics.1.to_vec(),
-            lowest_nonce: lowest(nonces.0, nonces.1),
-            refused: false,
-        })
-    }
-}
+use crate::{Cause, Classified, Connection, IkeSaId, Path};
 
 /// An identity payload's body; the port says nothing, for the exchange may move to another one.
 fn identity_body(config: &Connection) -> Vec<u8> {
     phase_one_identity_body(&WireIdentity::from(&config.local_identity), 0)
-}
-
-/// Whether the body of an identity payload is of whom the connection expects.
-///
-/// # Errors
-/// A sentence.
-pub(super) fn check_identity(config: &Connection, body: &[u8]) -> Result<(), String> {
-    let wanted = WireIdentity::from(&config.remote_identity);
-    match phase_one_identity(body) {
-        Ok(theirs) if theirs == wanted => Ok(()),
-        theirs => {
-            let theirs = theirs.map_or_else(|_| "malformed".to_owned(), |theirs| theirs.describe());
-            Err(format!("it says it is {theirs}, {} is expected", wanted.describe()))
-        }
-    }
 }
 
 impl Peer {
@@ -214,12 +166,7 @@ impl Peer {
             found.path.remote.set_port(core.limits.nat_port);
         }
         if first_contact {
-            let notify = Notify::about_isakmp(
-                notify::INITIAL_CONTACT,
-                (cookies.initiator, cookies.responder),
-                Vec::new(),
-            );
-            payloads_3.push(Payload::new(kind::NOTIFY, notify.encode()));
+            payloads_3.push(initial_contact(cookies));
         }
         let mut chain = keyed.chain.clone();
         let answer = seal(&keyed.keys, &mut chain, found.header(Exchange::AggressiveMode, 0), &payloads_3);
@@ -349,10 +296,7 @@ impl Peer {
         if let Some(dialect) = found.announced.nat {
             found.nat = nat::detect(dialect, keyed.suite.hash, found.cookies, path, &payloads);
         }
-        let initial_contact = payloads.iter().any(|payload| {
-            payload.kind == kind::NOTIFY
-                && Notify::decode(&payload.body).is_ok_and(|notify| notify.kind == notify::INITIAL_CONTACT)
-        });
+        let initial_contact = says_initial_contact(&payloads);
         found.path = path;
         found.heard(message, Vec::new());
         if let Stage::AggressiveAnswered { keyed, .. } = std::mem::replace(&mut found.stage, Stage::Closed) {

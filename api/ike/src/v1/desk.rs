@@ -6,11 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::aggressive::check_identity;
 use super::fragment;
 use super::initiate::{clear, sole};
 use super::peer::Peer;
 use super::phase_one::Stage;
+use super::proof::check_identity;
 use super::proposals::describe;
 use crate::cert::PeerCertificates;
 use crate::engine::{Engine, Timer};

@@ -2,19 +2,20 @@
 
 use std::time::Instant;
 
+use super::agreed::Agreed;
 use super::nat;
 use super::peer::Peer;
-use super::phase_one::{Keyed, PhaseOne, Stage, Up};
-use super::proof::{Method, Refusal, certificate_requests};
+use super::phase_one::{PhaseOne, Stage, Up};
+use super::proof::{Method, Refusal, certificate_requests, check_identity};
 use super::proposals::{choose_phase_one, describe, offer_phase_one};
-use super::sealed::{IvChain, open, seal};
+use super::sealed::{open, seal};
 use super::vendor::Announced;
-use crate::crypto::{KeyPair, PhaseOneFacts, PhaseOneKeys, Spis};
+use crate::crypto::{KeyPair, Spis};
 use crate::v2::core::Core;
 use crate::wire::WireIdentity;
 use crate::wire::isakmp::registry::{notify, payload as kind};
 use crate::wire::isakmp::{
-    Exchange, Header, Notify, Payload, decode_chain, decode_sa, encode_chain, encode_sa, phase_one_identity,
+    Exchange, Header, Notify, Payload, decode_chain, decode_sa, encode_chain, encode_sa,
     phase_one_identity_body,
 };
 use crate::{Cause, Classified, IkeSaId, Path, Phase};
@@ -41,6 +42,21 @@ pub(super) fn is_nonce(nonce: &[u8]) -> bool {
 /// The lower of two nonces.
 pub(super) fn lowest(one: &[u8], other: &[u8]) -> Vec<u8> {
     one.min(other).to_vec()
+}
+
+/// The initiator has no other SA with the responder (RFC 2407 section 4.6.3.3).
+pub(super) fn initial_contact(cookies: Spis) -> Payload {
+    let cookies = (cookies.initiator, cookies.responder);
+    let notify = Notify::about_isakmp(notify::INITIAL_CONTACT, cookies, Vec::new());
+    Payload::new(kind::NOTIFY, notify.encode())
+}
+
+/// Whether these payloads, which are authentic, say so.
+pub(super) fn says_initial_contact(payloads: &[Payload]) -> bool {
+    payloads.iter().any(|payload| {
+        payload.kind == kind::NOTIFY
+            && Notify::decode(&payload.body).is_ok_and(|notify| notify.kind == notify::INITIAL_CONTACT)
+    })
 }
 
 impl Peer {
@@ -141,18 +157,19 @@ impl Peer {
         }
         let Ok(shared) = key_pair.agree(public) else { return Classified::Dropped("invalid_public_value") };
         let nonces = (nonce.as_slice(), nonce_r);
-        let facts = PhaseOneFacts { cookies: found.cookies, nonces, shared: &shared };
-        let shared_key = match suite.method.shared_key(&self.config.authentication) {
-            Ok(key) => key,
+        let agreed = Agreed {
+            suite,
+            lifetime,
+            cookies: found.cookies,
+            sa: sa.clone(),
+            publics: (key_pair.public(), public),
+            nonces,
+            shared: &shared,
+        };
+        let mut keyed = match agreed.keyed(&self.config.authentication) {
+            Ok(keyed) => keyed,
             Err(dropped) => return dropped,
         };
-        let keys = PhaseOneKeys::new(suite.hash, suite.cipher, shared_key, facts);
-        let (public_i, public_r) = (key_pair.public().to_vec(), public.to_vec());
-        let chain = IvChain::phase_one(&keys, &public_i, &public_r);
-        let lowest_nonce = lowest(nonces.0, nonces.1);
-        let sa = sa.clone();
-        let mut keyed =
-            Keyed { suite, lifetime, keys, chain, sa, public_i, public_r, lowest_nonce, refused: false };
         if let Some(dialect) = found.announced.nat {
             found.nat = nat::detect(dialect, suite.hash, found.cookies, found.path, &payloads);
         }
@@ -175,9 +192,7 @@ impl Peer {
             }
         }
         if first_contact {
-            let cookies = (found.cookies.initiator, found.cookies.responder);
-            let notify = Notify::about_isakmp(notify::INITIAL_CONTACT, cookies, Vec::new());
-            payloads.push(Payload::new(kind::NOTIFY, notify.encode()));
+            payloads.push(initial_contact(found.cookies));
         }
         let header = found.header(Exchange::MainMode, 0);
         let answer = seal(&keyed.keys, &mut keyed.chain, header, &payloads);
@@ -219,11 +234,8 @@ impl Peer {
                 return Classified::Ike;
             }
         };
-        let wanted = WireIdentity::from(&self.config.remote_identity);
-        let theirs = sole(&verified.payloads, kind::ID).and_then(|body| phase_one_identity(body).ok());
-        if theirs.as_ref() != Some(&wanted) {
-            let theirs = theirs.map_or_else(|| "malformed".to_owned(), |theirs| theirs.describe());
-            let detail = format!("it says it is {theirs}, {} is expected", wanted.describe());
+        let theirs = sole(&verified.payloads, kind::ID).unwrap_or_default();
+        if let Err(detail) = check_identity(&self.config, theirs) {
             let cause = Cause::AuthenticationFailed { side: "we refused the peer", detail };
             self.attempt_failed(core, now, id, cause);
             return Classified::Ike;

@@ -19,6 +19,7 @@
 )]
 
 mod aggressive;
+mod agreed;
 pub(crate) mod child;
 pub(crate) mod deadlines;
 mod desk;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::phase_one::Keyed;
 use crate::cert::{self, HashClaim, HashScheme, PeerCertificates};
 use crate::crypto::{Secret, Spis, equal};
-use crate::wire::isakmp::{Payload, registry::payload as kind, registry::phase_one};
+use crate::wire::WireIdentity;
+use crate::wire::isakmp::{Payload, phase_one_identity, registry::payload as kind, registry::phase_one};
 use crate::wire::registry::CERTIFICATE_X509_SIGNATURE;
 use crate::{Authentication, Classified, Connection, Hash, LocalProof, PreSharedKey, RemoteProof};
 
@@ -149,4 +150,19 @@ pub(super) fn certificate_requests(authentication: &Authentication) -> Vec<Paylo
     };
     let requests: Vec<Payload> = trust.subjects().map(request).collect();
     if requests.is_empty() { vec![request(&[])] } else { requests }
+}
+
+/// Whether the body of an identity payload is of whom the connection expects.
+///
+/// # Errors
+/// A sentence.
+pub(super) fn check_identity(config: &Connection, body: &[u8]) -> Result<(), String> {
+    let wanted = WireIdentity::from(&config.remote_identity);
+    match phase_one_identity(body) {
+        Ok(theirs) if theirs == wanted => Ok(()),
+        theirs => {
+            let theirs = theirs.map_or_else(|_| "malformed".to_owned(), |theirs| theirs.describe());
+            Err(format!("it says it is {theirs}, {} is expected", wanted.describe()))
+        }
+    }
 }

@@ -2,21 +2,20 @@
 
 use std::time::Instant;
 
-use super::initiate::{NONCE_LEN_BYTES, clear, is_nonce, lowest, sole};
+use super::agreed::Agreed;
+use super::initiate::{NONCE_LEN_BYTES, clear, is_nonce, says_initial_contact, sole};
 use super::nat;
 use super::peer::Peer;
-use super::phase_one::{Keyed, PhaseOne, Stage, Up};
-use super::proof::{Refusal, certificate_requests};
+use super::phase_one::{PhaseOne, Stage, Up};
+use super::proof::{Refusal, certificate_requests, check_identity};
 use super::proposals::{PhaseOneChoice, choose_phase_one};
-use super::sealed::{IvChain, open, seal};
+use super::sealed::{open, seal};
 use super::vendor::Announced;
-use crate::crypto::{KeyPair, PhaseOneFacts, PhaseOneKeys, Spis};
+use crate::crypto::{KeyPair, Spis};
 use crate::v2::core::Core;
 use crate::wire::WireIdentity;
-use crate::wire::isakmp::registry::{notify, payload as kind};
-use crate::wire::isakmp::{
-    Exchange, Header, Notify, Payload, Proposal, encode_sa, phase_one_identity, phase_one_identity_body,
-};
+use crate::wire::isakmp::registry::payload as kind;
+use crate::wire::isakmp::{Exchange, Header, Payload, Proposal, encode_sa, phase_one_identity_body};
 use crate::{Cause, Classified, IkeSaId, Path};
 
 impl Peer {
@@ -79,24 +78,28 @@ impl Peer {
         let Ok(shared) = key_pair.agree(public_i) else { return Classified::Dropped("invalid_public_value") };
         let nonce_r = core.random.array::<NONCE_LEN_BYTES>().to_vec();
         let nonces = (nonce_i, nonce_r.as_slice());
-        let facts = PhaseOneFacts { cookies: found.cookies, nonces, shared: &shared };
-        let shared_key = match suite.method.shared_key(&self.config.authentication) {
-            Ok(key) => key,
+        let agreed = Agreed {
+            suite,
+            lifetime,
+            cookies: found.cookies,
+            sa,
+            publics: (public_i, key_pair.public()),
+            nonces,
+            shared: &shared,
+        };
+        let keyed = match agreed.keyed(&self.config.authentication) {
+            Ok(keyed) => keyed,
             Err(dropped) => return dropped,
         };
-        let keys = PhaseOneKeys::new(suite.hash, suite.cipher, shared_key, facts);
-        let (public_i, public_r) = (public_i.to_vec(), key_pair.public().to_vec());
-        let chain = IvChain::phase_one(&keys, &public_i, &public_r);
-        let mut answer =
-            vec![Payload::new(kind::KE, public_r.clone()), Payload::new(kind::NONCE, nonce_r.clone())];
+        let mut answer = vec![
+            Payload::new(kind::KE, key_pair.public().to_vec()),
+            Payload::new(kind::NONCE, nonce_r.clone()),
+        ];
         if let Some(dialect) = found.announced.nat {
             found.nat = nat::detect(dialect, suite.hash, found.cookies, path, payloads);
             answer.extend(nat::detection(dialect, suite.hash, found.cookies, path));
         }
         answer.extend(certificate_requests(&self.config.authentication));
-        let lowest_nonce = lowest(nonces.0, nonces.1);
-        let keyed =
-            Keyed { suite, lifetime, keys, chain, sa, public_i, public_r, lowest_nonce, refused: false };
         found.stage = Stage::KeyAnswered(Box::new(keyed));
         found.path = path;
         let answer = clear(found.header(Exchange::MainMode, 0), &answer);
@@ -145,17 +148,13 @@ impl Peer {
                 return Classified::Ike;
             }
         };
-        let wanted = WireIdentity::from(&self.config.remote_identity);
-        let theirs = sole(&verified.payloads, kind::ID).and_then(|body| phase_one_identity(body).ok());
-        if theirs.as_ref() != Some(&wanted) {
+        let theirs = sole(&verified.payloads, kind::ID).unwrap_or_default();
+        if check_identity(&self.config, theirs).is_err() {
             keyed.refused = true;
             core.count("unexpected_identity");
             return Classified::Dropped("unexpected_identity");
         }
-        let initial_contact = verified.payloads.iter().any(|payload| {
-            payload.kind == kind::NOTIFY
-                && Notify::decode(&payload.body).is_ok_and(|notify| notify.kind == notify::INITIAL_CONTACT)
-        });
+        let initial_contact = says_initial_contact(&verified.payloads);
         let ours = WireIdentity::from(&self.config.local_identity);
         let port = if found.nat.is_present() { 0 } else { core.limits.ike_port };
         let identity = phase_one_identity_body(&ours, port);
