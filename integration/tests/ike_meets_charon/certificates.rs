@@ -105,7 +105,12 @@ fn shared_key() -> PreSharedKey {
 }
 
 /// Both roles come up, and charon's log holds each of `proofs`.
-fn agrees(what: &'static str, connection: &Connection, theirs: &Theirs<'_>, proofs: &[&str]) -> Result<()> {
+pub(crate) fn agrees(
+    what: &'static str,
+    connection: &Connection,
+    theirs: &Theirs<'_>,
+    proofs: &[&str],
+) -> Result<()> {
     agree("", what, connection, theirs, proofs)
 }
 
@@ -128,7 +133,8 @@ fn agree(
                 cable.charon.logs_after(before, proof)?;
             }
             let sas = cable.charon.swanctl("--list-sas")?;
-            ensure!(sas.contains("ESTABLISHED, IKEv2") && sas.contains("INSTALLED, TUNNEL-in-UDP"), "{sas}");
+            let established = format!("ESTABLISHED, IKEv{}", theirs.version);
+            ensure!(sas.contains(&established) && sas.contains("INSTALLED, TUNNEL-in-UDP"), "{sas}");
             drop(engine);
             cable.charon.try_swanctl("--terminate --ike far --force --timeout 1").map(drop)
         })?;

@@ -10,7 +10,7 @@ use integration::interop::Role;
 use rcgen::{KeyPair, RsaKeySize};
 
 use crate::cable::{Cable, connection, scenario};
-use crate::certificates::{OURS, THEIRS, Theirs};
+use crate::certificates::{OURS, THEIRS, Theirs, agrees};
 use crate::pki::{Ca, Leaf, params, remote};
 
 fn ours(own: &Leaf, authority: &Ca, hash: Hash) -> Result<Connection> {
@@ -48,7 +48,7 @@ fn theirs<'a>(leaf: &'a Leaf, authority: &'a Ca, ike: &'static str) -> Theirs<'a
     theirs
 }
 
-/// Both ends have such keys, below a CA below one root.
+/// Both ends have such keys, below one root.
 fn signs(
     what: &'static str,
     key: impl Fn() -> Result<KeyPair>,
@@ -58,24 +58,7 @@ fn signs(
     let root = Ca::root("Root")?;
     let own = root.certify(&params(OURS)?, &key()?)?;
     let far = root.certify(&params(THEIRS)?, &key()?)?;
-    let cable = Cable::new()?;
-    theirs(&far, &root, hash.1).configure(&cable)?;
-    let connection = ours(&own, &root, hash.0)?;
-    for role in Role::BOTH {
-        scenario(31, what, role).judge(|| {
-            let before = cable.charon.log()?.len();
-            let engine = cable.start(role, connection.clone())?;
-            engine.settles(1)?;
-            for proof in proofs {
-                cable.charon.logs_after(before, proof)?;
-            }
-            let sas = cable.charon.swanctl("--list-sas")?;
-            ensure!(sas.contains("ESTABLISHED, IKEv1") && sas.contains("INSTALLED, TUNNEL-in-UDP"), "{sas}");
-            drop(engine);
-            cable.charon.try_swanctl("--terminate --ike far --force --timeout 1").map(drop)
-        })?;
-    }
-    Ok(())
+    agrees(what, &ours(&own, &root, hash.0)?, &theirs(&far, &root, hash.1), &proofs)
 }
 
 fn rsa() -> Result<KeyPair> {
