@@ -125,7 +125,7 @@ impl Peer {
             nonces: (nonce, nonce_r),
             shared: &shared,
         };
-        let mut keyed = match agreed.keyed(&self.config.authentication) {
+        let keyed = match agreed.keyed(&self.config.authentication) {
             Ok(keyed) => keyed,
             Err(dropped) => return dropped,
         };
@@ -170,7 +170,6 @@ impl Peer {
         }
         let mut chain = keyed.chain.clone();
         let answer = seal(&keyed.keys, &mut chain, found.header(Exchange::AggressiveMode, 0), &payloads_3);
-        keyed.chain = chain.clone();
         found.retransmission = None;
         // The peer repeats its message until it has this one.
         found.heard(message, answer.clone());
