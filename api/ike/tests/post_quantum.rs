@@ -64,7 +64,11 @@ fn assert_down(sim: &Simulation) {
 fn one_or_several_encapsulations_are_done_beside_the_group() {
     let both = vec![vec![KeyEncapsulation::MlKem768], vec![KeyEncapsulation::MlKem1024]];
     let either = vec![vec![KeyEncapsulation::MlKem1024, KeyEncapsulation::MlKem768]];
+    // The first that fits would leave nothing for the second kind.
+    let crossed =
+        vec![vec![KeyEncapsulation::MlKem768, KeyEncapsulation::MlKem1024], vec![KeyEncapsulation::MlKem768]];
     for (kems, ending) in [
+        (crossed, "group 31 + ml-kem-1024 + ml-kem-768"),
         (kem_768(), "group 31 + ml-kem-768"),
         (vec![vec![KeyEncapsulation::MlKem1024]], "group 31 + ml-kem-1024"),
         (both, "group 31 + ml-kem-768 + ml-kem-1024"),

@@ -188,30 +188,43 @@ fn choose_additional(
     ours: &[Vec<KeyEncapsulation>],
     theirs: &WireProposal,
 ) -> Option<(AdditionalKeyExchanges, Vec<Transform>)> {
-    let mut chosen = [None; 7];
+    let chosen = distinct(ours, theirs, [None; 7], 1)?;
     let mut transforms = Vec::new();
-    for (index, number) in (1..=7).enumerate() {
+    for (number, method) in (1..=7).zip(chosen) {
         let kind = TransformKind::Additional(number);
-        let wanted = ours.get(index).filter(|methods| !methods.is_empty());
-        let method = wanted.and_then(|methods| {
-            let fits = |method: &&KeyEncapsulation| {
-                has(theirs, additional_transform(number, **method)) && !chosen.contains(&Some(**method))
-            };
-            methods.iter().find(fits).copied()
-        });
         let none = Transform::plain(kind, transform::KE_NONE);
-        match (wanted, method) {
-            (Some(_), None) => return None,
-            (_, Some(method)) => transforms.push(additional_transform(number, method)),
-            (None, None) if has(theirs, none) => transforms.push(none),
-            (None, None) if theirs.of(kind).next().is_some() => return None,
-            (None, None) => {}
-        }
-        if let Some(place) = chosen.get_mut(index) {
-            *place = method;
+        match method {
+            Some(method) => transforms.push(additional_transform(number, method)),
+            None if has(theirs, none) => transforms.push(none),
+            None if theirs.of(kind).next().is_some() => return None,
+            None => {}
         }
     }
     Some((chosen, transforms))
+}
+
+/// A method for each kind that we want from this number on, none of those chosen before. The first of a list may be what
+/// a later kind alone can have, so all are tried: two methods leave seven kinds few ways.
+fn distinct(
+    ours: &[Vec<KeyEncapsulation>],
+    theirs: &WireProposal,
+    chosen: AdditionalKeyExchanges,
+    number: u8,
+) -> Option<AdditionalKeyExchanges> {
+    let index = usize::from(number.saturating_sub(1));
+    let (Some(methods), true) = (ours.get(index), index < chosen.len()) else { return Some(chosen) };
+    let next = number.saturating_add(1);
+    if methods.is_empty() {
+        return distinct(ours, theirs, chosen, next);
+    }
+    let fits = |method: &&KeyEncapsulation| {
+        has(theirs, additional_transform(number, **method)) && !chosen.contains(&Some(**method))
+    };
+    methods.iter().filter(fits).find_map(|method| {
+        let mut chosen = chosen;
+        *chosen.get_mut(index)? = Some(*method);
+        distinct(ours, theirs, chosen, next)
+    })
 }
 
 fn number_after(offered: &[WireProposal]) -> u8 {
