@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 const HEAD: &str = "\
 # Interoperability
 
-Each line is a scenario that a foreign daemon judged: strongSwan 5.9, libreswan 4.10 or OpenIKED 7.2, as Debian 12 packs them, on a Linux
-kernel of its own where traffic is involved. What passed is the peer's word: its list of SAs, its kernel's state, its log. `integration/interop`
-makes this file of what the last run of each test recorded.
+Each line is a scenario that a foreign daemon judged: strongSwan 5.9, libreswan 4.10 or OpenIKED 7.2, as Debian 12 packs them, or, for ML-KEM,
+strongSwan 6.1 as Debian's next release (forky) packs it; on a Linux kernel of its own where traffic is involved. What passed is the peer's
+word: its list of SAs, its kernel's state, its log. `integration/interop` makes this file of what the last run of each test recorded.
 
 | # | scenario | peer | our role | test | result |
 |---|---|---|---|---|---|

@@ -26,6 +26,15 @@ const BOOT: &str = include_str!("../peer/boot.sh");
 const AGENT: &str = include_str!("../peer/agent.sh");
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
 
+/// Where `deploy/packages install peers` has unpacked what goes by this name there.
+pub fn unpacked(package: &str) -> Result<PathBuf> {
+    let dir = Path::new(LAYERS).join(package);
+    if !dir.join(".whole").exists() {
+        bail!("no {}: run deploy/packages install peers", dir.display());
+    }
+    Ok(dir)
+}
+
 /// A running guest.
 #[derive(Debug)]
 pub struct Peer {
@@ -57,10 +66,7 @@ impl Peer {
         }
         let share = dir.join("share");
         fs::create_dir_all(&share).with_context(|| format!("cannot make {share:?}"))?;
-        let layer = package.map(|package| Path::new(LAYERS).join(package)).unwrap_or_default();
-        if package.is_some() && !layer.join(".whole").exists() {
-            bail!("no {}: run deploy/packages install peers", layer.display());
-        }
+        let layer = package.map(unpacked).transpose()?.unwrap_or_default();
         let boot = BOOT
             .replace("@SHARE@", &share.to_string_lossy())
             .replace("@MODULES@", MODULES)

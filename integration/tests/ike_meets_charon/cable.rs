@@ -12,7 +12,7 @@ use integration::leftovers::{self, Files, run_dir};
 use integration::namespace::Namespace;
 use integration::veth::{self, End, Use};
 
-use crate::charon::{Charon, Settings};
+use crate::charon::{Charon, Release, Settings};
 use crate::ours::Ours;
 
 /// Both ends' namespaces; charon runs, and nobody is told anything yet.
@@ -27,6 +27,11 @@ pub(crate) struct Cable {
 impl Cable {
     /// Lays the cable and starts charon with these lines in its configuration.
     pub(crate) fn with(options: &str) -> Result<Self> {
+        Self::to(Release::Five, options)
+    }
+
+    /// As [`Self::with`], with that release of strongSwan.
+    pub(crate) fn to(release: Release, options: &str) -> Result<Self> {
         leftovers::sweep()?;
         let dir = run_dir("charon")?;
         let (ours, theirs) = (Namespace::create("ours")?, Namespace::create("charon")?);
@@ -39,7 +44,7 @@ impl Cable {
             theirs.ip(&format!("addr add {host}/32 dev lo"))?;
         }
         theirs.ip("route add 10.1.0.0/16 via 192.0.2.1 dev eth0")?;
-        let charon = Charon::start(&theirs, &dir, options)?;
+        let charon = Charon::start(release, &theirs, &dir, options)?;
         Ok(Self { charon, ours, theirs, dir, _files: Files })
     }
 
@@ -103,5 +108,10 @@ pub(crate) fn host(address: &str) -> TrafficSelector {
 
 /// A scenario that strongSwan judges.
 pub(crate) fn scenario(number: u8, what: &'static str, role: Role) -> Scenario {
-    Scenario { number, what, peer: "strongSwan", role }
+    judged_by(Release::Five, number, what, role)
+}
+
+/// A scenario that this release of strongSwan judges.
+pub(crate) fn judged_by(release: Release, number: u8, what: &'static str, role: Role) -> Scenario {
+    Scenario { number, what, peer: release.name(), role }
 }

@@ -8,14 +8,39 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use integration::command::{finish, output};
 use integration::namespace::Namespace;
+use integration::peer::unpacked;
 use integration::process::{Process, signal_pid};
 use integration::wait;
 use rustix::process::Signal;
 
 /// `ip netns exec` gives a mount namespace too: a `/run` of its own, for the process id file.
 const START: &str = "mount -t tmpfs -o mode=0755 run /run && exec /usr/lib/ipsec/charon";
+/// Likewise below a root with the libraries of another release of Debian.
+const START_BELOW: &str = "set -e
+    mount -t tmpfs -o mode=0755 run /run
+    for dir in dev proc sys run; do mount --rbind /$dir $ROOT/$dir; done
+    exec chroot $ROOT /usr/lib/ipsec/charon";
 const SECTIONS: &str =
     "x509 x509ca x509ocsp x509aa x509ac x509crl pubkey private rsa ecdsa pkcs8 pkcs12 conf.d";
+
+/// Which strongSwan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Release {
+    /// 5.9, of this machine's Debian.
+    Five,
+    /// 6.1, which knows additional key exchanges and ML-KEM, and no IKEv1 any more.
+    Six,
+}
+
+impl Release {
+    /// Its name in the interop table.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Five => "strongSwan",
+            Self::Six => "strongSwan 6",
+        }
+    }
+}
 
 /// What charon is told.
 #[derive(Clone, Debug)]
@@ -77,7 +102,7 @@ pub(crate) struct Charon {
 
 impl Charon {
     /// Starts it in a namespace, with these lines in the section `charon` of its configuration.
-    pub(crate) fn start(namespace: &Namespace, dir: &Path, options: &str) -> Result<Self> {
+    pub(crate) fn start(release: Release, namespace: &Namespace, dir: &Path, options: &str) -> Result<Self> {
         for section in SECTIONS.split(' ') {
             fs::create_dir_all(dir.join("swanctl").join(section))?;
         }
@@ -113,7 +138,14 @@ pubkey constraints revocation kernel-libipsec kernel-netlink socket-default vici
             }
         }
         let mut command = namespace.tied_command("sh");
-        command.args(["-c", START]).stdin(Stdio::null());
+        match release {
+            Release::Five => command.args(["-c", START]),
+            Release::Six => {
+                command.env("ROOT", unpacked("strongswan-6")?);
+                command.args(["-c", START_BELOW])
+            }
+        };
+        command.stdin(Stdio::null());
         command.env("STRONGSWAN_CONF", dir.join("strongswan.conf"));
         let process = Process::start("charon", &mut command, &dir.join("charon.out"))?;
         let charon = Self { dir: dir.to_owned(), process };

@@ -12,8 +12,9 @@ use integration::interop::Role;
 use zeroize::Zeroizing;
 
 use crate::cable::{Cable, connection, host, scenario};
-use crate::charon::{Charon, Settings, child};
-use crate::ours::{CHILD, CONNECTION, Ours};
+use crate::charon::{Settings, child};
+use crate::keys::same_esp_keys;
+use crate::ours::{CHILD, CONNECTION};
 
 fn offering(
     ike: (IkeEncryption, Hash, Group),
@@ -53,33 +54,6 @@ fn classic() -> (Connection, Settings) {
     (ours, theirs)
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
-}
-
-/// All that the log shows in hexadecimal, without what is between.
-fn dumped(log: &str) -> String {
-    let dump = |line: &str| {
-        let (_, rest) = line.split_once(": ")?;
-        let bytes: Vec<&str> = rest.split_whitespace().take_while(|word| word.len() == 2).collect();
-        Some(bytes.concat())
-    };
-    log.lines().filter_map(dump).collect()
-}
-
-/// The ESP keys that charon derived are ours, byte for byte.
-fn same_keys(charon: &Charon, ours: &Ours) -> Result<()> {
-    let shown = dumped(&charon.log()?);
-    let state = ours.state();
-    let pair = state.pairs.last().context("no pair")?;
-    for keys in [&pair.keys_in, &pair.keys_out] {
-        for key in [&keys.key, &keys.integrity] {
-            ensure!(shown.contains(&hex(key)), "charon has other keys");
-        }
-    }
-    Ok(())
-}
-
 fn agrees(
     number: u8,
     what: &'static str,
@@ -96,7 +70,7 @@ fn agrees(
             ensure!(shown.iter().all(|shown| sas.contains(shown)), "{shown:?} in {sas}");
             let spis = engine.settles(1)?.children;
             ensure!(spis.iter().all(|spi| sas.contains(&format!("out {spi:08x}"))), "{spis:08x?} in {sas}");
-            same_keys(&cable.charon, &engine)?;
+            same_esp_keys(&cable.charon, &engine)?;
             drop(engine);
             cable.charon.try_swanctl("--terminate --ike far --force --timeout 1").map(drop)
         })?;
@@ -226,7 +200,7 @@ fn rekeys() -> Result<()> {
                 Ok(())
             })?;
             ensure!(engine.settles(1)?.children != before);
-            same_keys(&cable.charon, &engine)?;
+            same_esp_keys(&cable.charon, &engine)?;
             drop(engine);
             cable.charon.try_swanctl("--terminate --ike far --force --timeout 1").map(drop)
         })?;
@@ -334,7 +308,7 @@ fn aggressive_mode_where_both_were_told_to() -> Result<()> {
             let before = cable.charon.log()?.len();
             let engine = cable.up(role, ours.clone(), &settings)?;
             cable.charon.logs_after(before, "Aggressive Mode IKE_SA")?;
-            same_keys(&cable.charon, &engine)?;
+            same_esp_keys(&cable.charon, &engine)?;
             engine.command(Command::RekeyChild(crate::ours::CHILD));
             engine.event("the child's rekey", |event| {
                 matches!(event, ike::Event::ChildRekeyed { .. }).then_some(())

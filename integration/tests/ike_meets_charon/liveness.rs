@@ -7,7 +7,7 @@ use ike::{Cause, Command, Connection, Dpd, Event, Limits};
 use integration::interop::Role;
 
 use crate::cable::{Cable, connection, limits, scenario};
-use crate::charon::{Charon, Settings};
+use crate::charon::{Charon, Release, Settings};
 use crate::ours::{CONNECTION, Ours};
 use crate::relay::Action;
 
@@ -29,7 +29,7 @@ fn a_killed_peer_is_dead() -> Result<()> {
         Ok(())
     })?;
     scenario(12, "the peer's machine starts anew: INITIAL_CONTACT", Role::Responder).judge(|| {
-        *charon = Charon::start(theirs, dir, "")?;
+        *charon = Charon::start(Release::Five, theirs, dir, "")?;
         charon.load(&Settings::default())?;
         let mut patient = connection();
         for child in &mut patient.children {
@@ -39,7 +39,7 @@ fn a_killed_peer_is_dead() -> Result<()> {
         charon.swanctl("--initiate --child net --timeout 10")?;
         let old = engine.settles(1)?;
         charon.kill()?;
-        *charon = Charon::start(theirs, dir, "")?;
+        *charon = Charon::start(Release::Five, theirs, dir, "")?;
         charon.load(&Settings::default())?;
         charon.swanctl("--initiate --child net --timeout 10")?;
         let new = engine.settles(1)?;

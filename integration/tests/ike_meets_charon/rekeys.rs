@@ -13,7 +13,7 @@ use crate::datagram::{CREATE_CHILD_SA, exchange};
 use crate::ours::{CHILD, CONNECTION, Ours};
 
 /// Both ends have the same IKE SA and the same child, and the child is none of `old`.
-fn agree(cable: &Cable, engine: &Ours, old: &BTreeSet<u32>) -> Result<()> {
+pub(crate) fn agree(cable: &Cable, engine: &Ours, old: &BTreeSet<u32>) -> Result<()> {
     engine.until("the same new SAs at both ends", |state| {
         let mut sas = state.engine.isakmp_sas(Instant::now());
         let sa = sas.pop().context("no IKE SA")?;
@@ -30,7 +30,7 @@ fn agree(cable: &Cable, engine: &Ours, old: &BTreeSet<u32>) -> Result<()> {
     })
 }
 
-fn pairs(engine: &Ours) -> BTreeSet<u32> {
+pub(crate) fn pairs(engine: &Ours) -> BTreeSet<u32> {
     engine.state().installed.keys().copied().collect()
 }
 
@@ -110,7 +110,7 @@ fn of_the_ike_sa_begun_by_either() -> Result<()> {
 
 /// What is held back until both have begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Late {
+pub(crate) enum Late {
     /// Our request: charon's arrives first.
     Ours,
     /// charon's request: ours arrives first.
@@ -120,7 +120,7 @@ enum Late {
 }
 
 /// Has both ends begin an exchange before either hears of the other's.
-fn crossing(cable: &Cable, engine: &Ours, late: Late, ours: Command, theirs: &str) -> Result<()> {
+pub(crate) fn crossing(cable: &Cable, engine: &Ours, late: Late, ours: Command, theirs: &str) -> Result<()> {
     if late != Late::Theirs {
         engine.state().out.hold();
     }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use ike::{Command, Limits};
+use ike::{Command, Connection, Limits};
 use integration::interop::Role;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::ours::{CHILD, CONNECTION, Ours};
 use crate::relay::{Action, Direction, Weather};
 
 /// charon tries soon and often, as we do here.
-const IMPATIENT: &str = "retransmit_timeout = 0.2\nretransmit_base = 1.4\nretransmit_tries = 12";
+pub(crate) const IMPATIENT: &str = "retransmit_timeout = 0.2\nretransmit_base = 1.4\nretransmit_tries = 12";
 
 fn impatient() -> Limits {
     Limits { retransmit_base: Duration::from_millis(150), retransmit_tries: 12, ..limits() }
@@ -22,7 +22,10 @@ fn impatient() -> Limits {
 
 /// Neither end begins by itself, and ours never asks whether the other lives: every message has a cause of the test's.
 fn waiting(cable: &Cable) -> Result<Ours> {
-    let mut ours = connection();
+    waiting_with(cable, connection())
+}
+
+pub(crate) fn waiting_with(cable: &Cable, mut ours: Connection) -> Result<Ours> {
     ours.dpd = None;
     for child in &mut ours.children {
         child.start = false;
@@ -30,7 +33,7 @@ fn waiting(cable: &Cable) -> Result<Ours> {
     Ours::start(&cable.ours, impatient(), ours)
 }
 
-fn begin(cable: &Cable, engine: &Ours, role: Role) -> Result<()> {
+pub(crate) fn begin(cable: &Cable, engine: &Ours, role: Role) -> Result<()> {
     match role {
         Role::Initiator => engine.command(Command::InitiateChild(CHILD)),
         Role::Responder => {
@@ -59,7 +62,7 @@ fn agree(cable: &Cable, engine: &Ours) -> Result<()> {
     })
 }
 
-fn tidy(cable: &Cable, engine: Ours) -> Result<()> {
+pub(crate) fn tidy(cable: &Cable, engine: Ours) -> Result<()> {
     engine.command(Command::Terminate(CONNECTION));
     engine.until("charon's end of it", |_| {
         let shown = cable.charon.swanctl("--list-sas")?;

@@ -1,0 +1,55 @@
+//! The keys that charon derived, out of its log, beside ours.
+
+use anyhow::{Context, Result, ensure};
+
+use crate::charon::Charon;
+use crate::ours::Ours;
+
+/// The ESP keys of our last pair are charon's, byte for byte.
+pub(crate) fn same_esp_keys(charon: &Charon, ours: &Ours) -> Result<()> {
+    let shown = dumped(&charon.log()?);
+    let state = ours.state();
+    let pair = state.pairs.last().context("no pair")?;
+    for keys in [&pair.keys_in, &pair.keys_out] {
+        for key in [&keys.key, &keys.salt, &keys.integrity] {
+            ensure!(shown.contains(&hex(key)), "charon has other ESP keys");
+        }
+    }
+    Ok(())
+}
+
+/// As many sets of keys as that were made for IKE SAs since our engine began, after each key exchange one, and each of
+/// their keys is charon's.
+pub(crate) fn same_ike_keys(charon: &Charon, ours: &Ours, sets: usize) -> Result<()> {
+    ours.until("all sets of keys", |state| {
+        ensure!(state.keys.len() == sets, "{} sets of keys", state.keys.len());
+        Ok(())
+    })?;
+    let shown = dumped(&charon.log()?);
+    let keys = ours.state().keys.clone();
+    for (index, set) in keys.iter().enumerate() {
+        let named = [("SK_d", vec![&set.sk_d]), ("SK_a", set.sk_a.iter().collect())];
+        let named = named.into_iter().chain([("SK_e", set.sk_e.iter().collect())]);
+        for (name, keys) in named.chain([("SK_p", set.sk_p.iter().collect::<Vec<_>>())]) {
+            ensure!(
+                keys.iter().all(|key| shown.contains(&hex(key))),
+                "charon has another {name}, set {index}"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
+}
+
+/// All that the log shows in hexadecimal, sixteen bytes a line, without what is between.
+fn dumped(log: &str) -> String {
+    let dump = |line: &str| {
+        let (_, rest) = line.split_once(": ")?;
+        let bytes: Vec<&str> = rest.split_whitespace().take(16).take_while(|word| word.len() == 2).collect();
+        Some(bytes.concat())
+    };
+    log.lines().filter_map(dump).collect()
+}
