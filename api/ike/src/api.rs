@@ -115,6 +115,7 @@ pub struct IkeProposal {
     pub prf: Vec<Hash>,
     pub groups: Vec<Group>,
     /// Additional key exchanges after that of `groups`, at most seven, any of each list; all of them are done or none.
+    /// Children with groups of their own have the same after them, in what is made and rekeyed by CREATE_CHILD_SA.
     pub additional_key_exchanges: Vec<Vec<KeyEncapsulation>>,
     /// A peer that does without the additional key exchanges is refused.
     pub additional_required: bool,

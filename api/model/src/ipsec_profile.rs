@@ -42,7 +42,8 @@ pub struct SaTerms {
     /// ISAKMP policies; when empty all by priority that are of its method of authentication.
     #[schema(required = false, max_items = 8)]
     pub isakmp_policies: Vec<Name>,
-    /// Perfect forward secrecy by a fresh Diffie-Hellman exchange at each rekey; none when absent.
+    /// Perfect forward secrecy by a fresh Diffie-Hellman exchange at each rekey, with the policy's
+    /// `additional_key_exchanges` after it where the peer does them; none when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pfs_group: Option<Group>,
     /// An SA is gone after this long, and rekeyed before: 120 to 604800 seconds.

@@ -136,7 +136,8 @@ pub struct IsakmpPolicy {
     pub groups: Vec<Group>,
     /// Post-quantum key exchange after that of `groups`, any of the list (RFC 9370, IKEv2): what is recorded today stays
     /// closed to who can break the groups tomorrow. A peer without it is accepted unless `require_post_quantum`. Left out,
-    /// it is `["ml-kem-768"]` with `ikev2`; an empty list does without.
+    /// it is `["ml-kem-768"]` with `ikev2`; an empty list does without. Where a `pfs_group` gives children keys of their own,
+    /// it follows that group too, unless the peer leaves it out.
     #[schema(required = false)]
     pub additional_key_exchanges: Vec<KeyEncapsulation>,
     /// Refuse a peer that does without `additional_key_exchanges`.

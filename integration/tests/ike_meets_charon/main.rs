@@ -14,6 +14,7 @@ mod keys;
 mod liveness;
 mod malformed;
 mod ml_kem;
+mod ml_kem_children;
 mod ml_kem_rekeys;
 mod mobike;
 mod ours;

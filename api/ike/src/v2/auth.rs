@@ -378,8 +378,7 @@ impl AuthAwaited {
                 return self.refuse(ends, core, now, request, keys, error, Some(cause));
             }
         };
-        let answer =
-            child::answer(core, ends, &config, &keys, &picked, None, Some((&self.nonce_i, &self.nonce_r)));
+        let answer = child::answer(core, ends, &config, &picked, None, Some((&self.nonce_i, &self.nonce_r)));
         let mut before = vec![Payload::IdR(our_identity)];
         before.extend(ours.certificates);
         before.push(ours.auth);
@@ -391,8 +390,7 @@ impl AuthAwaited {
         ends.additional = keys.suite.additional.iter().any(Option::is_some);
         before.extend(ends.mobike.then(mobike::supported));
         let lowest_nonce = lowest(&self.nonce_i, &self.nonce_r);
-        let mut established =
-            Established::new(core, now, config, keys, lowest_nonce.clone(), (0, self.next_id));
+        let mut established = Established::new(core, now, config, keys, lowest_nonce, (0, self.next_id));
         established.initial_contact = picked.notify(notify::INITIAL_CONTACT).is_some();
         let (path, digest) = request;
         established.accept_request(digest);
@@ -405,7 +403,7 @@ impl AuthAwaited {
             first: true,
         };
         match answer {
-            Ok(answer) => established.install_held(ends, core, now, held, answer, lowest_nonce),
+            Ok(answer) => established.install_held(ends, core, now, held, answer),
             Err(Refusal { error, cause, child }) => {
                 established.answer_refused(ends, core, now, held, error);
                 if let (Some(cause), Some(child)) = (cause, child) {

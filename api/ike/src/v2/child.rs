@@ -2,16 +2,20 @@
 
 use std::time::Instant;
 
+use super::child_followup::additional_methods;
 use super::core::Core;
 use super::init::{NONCE_LEN_BYTES, sole};
+use super::key_exchanges::KeyExchanges;
 use super::payloads::Picked;
 use super::proposals::{self, EspChoice};
 use super::sa::Ends;
 use super::selectors;
-use crate::crypto::{IkeKeys, KeyPair, child_keys};
+use crate::crypto::{EspSuite, IkeKeys, KeyPair, Secret, child_keys};
 use crate::wire::registry::notify;
-use crate::wire::{Notify, Payload, Protocol};
-use crate::{Cause, ChildConfig, ChildId, ChildPair, Connection, Group, Mode, Phase};
+use crate::wire::{Notify, Payload, Protocol, WireProposal};
+use crate::{
+    Cause, ChildConfig, ChildId, ChildPair, Connection, EspKeys, Group, KeyEncapsulation, Mode, Phase,
+};
 
 /// How far a pair is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +72,8 @@ pub(crate) struct ChildRequest {
     pub(crate) spi_in: u32,
     pub(crate) nonce: Vec<u8>,
     key_pair: Option<KeyPair>,
+    /// Key exchanges that may follow that of `key_pair`.
+    additional: Vec<Vec<KeyEncapsulation>>,
     pub(crate) theirs: Option<TheirRekey>,
     /// Outbound SPIs that the peer deleted while we waited: the answer may be late, and name one of them.
     pub(super) deleted_early: Vec<u32>,
@@ -84,14 +90,22 @@ impl ChildRequest {
             spi_in,
             nonce: Vec::new(),
             key_pair: None,
+            additional: Vec::new(),
             theirs: None,
             deleted_early: Vec::new(),
             group_changed: false,
         }
     }
 
-    /// A child of CREATE_CHILD_SA, with its own nonce and, for forward secrecy, its own key exchange.
-    pub(super) fn further(core: &mut Core, ends: &Ends, config: ChildConfig, rekeys: Option<u32>) -> Self {
+    /// A child of CREATE_CHILD_SA, with its own nonce and, for forward secrecy, its own key exchange, with additional ones
+    /// where the peer does them.
+    pub(super) fn further(
+        core: &mut Core,
+        ends: &Ends,
+        config: ChildConfig,
+        rekeys: Option<u32>,
+        additional: Vec<Vec<KeyEncapsulation>>,
+    ) -> Self {
         let group = config.proposals.iter().find_map(|proposal| proposal.groups.first().copied());
         let key_pair = group.and_then(|group| KeyPair::new(group, &mut core.random));
         let nonce = core.random.array::<NONCE_LEN_BYTES>().to_vec();
@@ -102,6 +116,7 @@ impl ChildRequest {
             spi_in,
             nonce,
             key_pair,
+            additional,
             theirs: None,
             deleted_early: Vec::new(),
             group_changed: false,
@@ -120,6 +135,10 @@ impl ChildRequest {
         Some(self)
     }
 
+    fn offer(&self, groups: bool) -> Vec<WireProposal> {
+        proposals::offer_esp(&self.config.proposals, self.spi_in, groups, &self.additional)
+    }
+
     /// Its payloads. `rekeys` in the notification is our inbound SPI, by which we name the pair (section 1.3.3).
     pub(super) fn payloads(&self) -> Vec<Payload> {
         let in_auth = self.nonce.is_empty();
@@ -129,7 +148,7 @@ impl ChildRequest {
             payloads.push(Payload::Notify(Notify::new(notify::USE_TRANSPORT_MODE, Vec::new())));
         }
         payloads.push(no_tfc_padding());
-        payloads.push(Payload::Sa(proposals::offer_esp(&self.config.proposals, self.spi_in, !in_auth)));
+        payloads.push(Payload::Sa(self.offer(!in_auth)));
         if !in_auth {
             payloads.push(Payload::Nonce(self.nonce.clone()));
         }
@@ -143,15 +162,14 @@ impl ChildRequest {
     }
 
     /// What the peer's good answer amounts to. `nonces` are the exchange's, initiator's first.
-    pub(super) fn finish(
+    pub(super) fn agree(
         &self,
         ends: &Ends,
         connection: &Connection,
-        keys: &IkeKeys,
         phase: Phase,
         nonces: (&[u8], &[u8]),
         picked: &Picked,
-    ) -> Result<ChildPair, Cause> {
+    ) -> Result<ChildAgreement, Cause> {
         let protocol = |detail: &str| Cause::Protocol { phase, detail: detail.to_owned() };
         let (Some(sa), Some(local), Some(remote)) = (&picked.sa, &picked.ts_i, &picked.ts_r) else {
             return Err(protocol("the answer lacks SA or traffic selectors"));
@@ -159,10 +177,12 @@ impl ChildRequest {
         let with_groups = !self.nonce.is_empty();
         let shared = self.key_pair.as_ref().map(KeyPair::group);
         let chosen = sole(sa)
-            .and_then(|sa| proposals::choose_esp(&self.config.proposals, sa, with_groups, shared))
+            .and_then(|sa| {
+                proposals::choose_esp(&self.config.proposals, sa, with_groups, shared, &self.additional)
+            })
             .ok_or_else(|| Cause::NoProposalChosen {
                 phase,
-                ours: proposals::describe(&proposals::offer_esp(&self.config.proposals, 0, with_groups)),
+                ours: proposals::describe(&self.offer(with_groups)),
                 theirs: proposals::describe(sa),
             })?;
         let spi_out = <[u8; 4]>::try_from(chosen.spi.as_slice()).map(u32::from_be_bytes);
@@ -192,12 +212,10 @@ impl ChildRequest {
             }
             (Some(_), _, _) => return Err(protocol("the answer's key exchange is not the one chosen")),
         };
-        let fresh: &[u8] = agreed.as_ref().map_or(&[], |secret| secret.as_slice());
         let suite = chosen.suite.suite;
-        let (from_initiator, from_responder) =
-            child_keys(keys.suite.prf, &keys.derive, &[fresh, nonces.0, nonces.1], suite)
-                .ok_or_else(|| protocol("there is no keying material"))?;
-        Ok(ChildPair {
+        let nonces = (nonces.0.to_vec(), nonces.1.to_vec());
+        let exchanges = KeyExchanges::new(nonces, agreed.unwrap_or_default(), chosen.suite.additional);
+        let pair = ChildPair {
             child: self.config.id,
             connection: ends.connection,
             spi_in: self.spi_in,
@@ -210,10 +228,11 @@ impl ChildRequest {
             esn: suite.esn,
             local_selectors: local,
             remote_selectors: remote,
-            keys_in: from_responder,
-            keys_out: from_initiator,
+            keys_in: no_keys(),
+            keys_out: no_keys(),
             lifetime: self.config.lifetime,
-        })
+        };
+        Ok(ChildAgreement { pair, suite, initiator: true, exchanges })
     }
 
     fn unacceptable(&self, local: &[crate::TrafficSelector], remote: &[crate::TrafficSelector]) -> Cause {
@@ -229,11 +248,7 @@ impl ChildRequest {
         match error.kind {
             notify::NO_PROPOSAL_CHOSEN => Cause::NoProposalChosen {
                 phase,
-                ours: proposals::describe(&proposals::offer_esp(
-                    &self.config.proposals,
-                    0,
-                    phase == Phase::CreateChildSa,
-                )),
+                ours: proposals::describe(&self.offer(phase == Phase::CreateChildSa)),
                 theirs: SILENT.to_owned(),
             },
             notify::TS_UNACCEPTABLE => Cause::TsUnacceptable {
@@ -255,12 +270,37 @@ fn no_tfc_padding() -> Payload {
     Payload::Notify(Notify::new(notify::ESP_TFC_PADDING_NOT_SUPPORTED, Vec::new()))
 }
 
+/// A pair that both ends agreed on, but for its keys.
+pub(crate) struct ChildAgreement {
+    /// Without keys.
+    pub(super) pair: ChildPair,
+    suite: EspSuite,
+    /// We began the exchange.
+    initiator: bool,
+    pub(super) exchanges: KeyExchanges,
+}
+
+impl ChildAgreement {
+    /// `KEYMAT = prf+(SK_d, g^ir (new) | Ni | Nr | SK(1) | ... | SK(n))`: section 2.17, and RFC 9370 section 2.2.4.
+    pub(super) fn complete(mut self, keys: &IkeKeys) -> Option<ChildPair> {
+        let ((shared, added), (nonce_i, nonce_r)) = (self.exchanges.secrets(), self.exchanges.nonces());
+        let seed = [shared, nonce_i, nonce_r, added];
+        let (from_initiator, from_responder) = child_keys(keys.suite.prf, &keys.derive, &seed, self.suite)?;
+        (self.pair.keys_out, self.pair.keys_in) =
+            if self.initiator { (from_initiator, from_responder) } else { (from_responder, from_initiator) };
+        Some(self.pair)
+    }
+}
+
+fn no_keys() -> EspKeys {
+    EspKeys { key: Secret::default(), salt: Secret::default(), integrity: Secret::default() }
+}
+
 /// What we answer to a request for a child.
 pub(super) struct Answer {
     pub(super) config: ChildConfig,
-    pub(super) pair: ChildPair,
+    pub(super) agreement: ChildAgreement,
     pub(super) payloads: Vec<Payload>,
-    pub(super) nonce_r: Vec<u8>,
 }
 
 /// Why we refuse one.
@@ -283,7 +323,6 @@ pub(super) fn answer(
     core: &mut Core,
     ends: &Ends,
     connection: &Connection,
-    keys: &IkeKeys,
     picked: &Picked,
     only: Option<ChildId>,
     auth_nonces: Option<(&[u8], &[u8])>,
@@ -319,12 +358,19 @@ pub(super) fn answer(
     }
     let with_groups = auth_nonces.is_none();
     let shared = picked.key_exchange.as_ref().and_then(|(number, _)| Group::from_number(*number));
-    let Some(chosen) = proposals::choose_esp(&config.proposals, sa, with_groups, shared) else {
+    let additional = additional_methods(connection);
+    let chosen = proposals::choose_esp(&config.proposals, sa, with_groups, shared, additional);
+    let Some(chosen) = chosen else {
         return Err(Refusal {
             error: Notify::new(notify::NO_PROPOSAL_CHOSEN, Vec::new()),
             cause: Some(Box::new(Cause::NoProposalChosen {
                 phase,
-                ours: proposals::describe(&proposals::offer_esp(&config.proposals, 0, with_groups)),
+                ours: proposals::describe(&proposals::offer_esp(
+                    &config.proposals,
+                    0,
+                    with_groups,
+                    additional,
+                )),
                 theirs: proposals::describe(sa),
             })),
             child: Some(config.id),
@@ -348,10 +394,7 @@ pub(super) fn answer(
             (nonce_i, core.random.array::<NONCE_LEN_BYTES>().to_vec())
         }
     };
-    let fresh: &[u8] = secret.as_ref().map_or(&[], |secret| secret.as_slice());
     let suite = chosen.suite.suite;
-    let (keys_in, keys_out) = child_keys(keys.suite.prf, &keys.derive, &[fresh, &nonce_i, &nonce_r], suite)
-        .ok_or_else(|| Refusal::plain(notify::INVALID_SYNTAX))?;
     let spi_in = core.new_esp_spi(ends.id);
     let mut payloads = Vec::new();
     if config.mode == Mode::Transport {
@@ -362,6 +405,8 @@ pub(super) fn answer(
     if auth_nonces.is_none() {
         payloads.push(Payload::Nonce(nonce_r.clone()));
     }
+    let exchanges =
+        KeyExchanges::new((nonce_i, nonce_r), secret.unwrap_or_default(), chosen.suite.additional);
     if let Some(pair) = &key_pair {
         payloads.push(Payload::KeyExchange { group: pair.group().number(), data: pair.public().to_vec() });
     }
@@ -380,11 +425,12 @@ pub(super) fn answer(
         esn: suite.esn,
         local_selectors: local,
         remote_selectors: remote,
-        keys_in,
-        keys_out,
+        keys_in: no_keys(),
+        keys_out: no_keys(),
         lifetime: config.lifetime,
     };
-    Ok(Answer { config, pair, payloads, nonce_r })
+    let agreement = ChildAgreement { pair, suite, initiator: false, exchanges };
+    Ok(Answer { config, agreement, payloads })
 }
 
 /// Our half of the key exchange of the chosen group; the peer's must be there, and of that group.

@@ -2,20 +2,15 @@
 
 use std::time::Instant;
 
-use super::child::{self, Answer, ChildRequest, ChildSa, ChildState, Refusal, TheirRekey};
-use super::collision::{Verdict, lowest, resolve};
-use super::core::{Core, Followup};
-use super::established::{
-    DUPLICATE_CHECK, DUPLICATE_FORCED, Established, Held, Installing, Job, Life, Request,
-};
+use super::child::{self, Answer, ChildSa, ChildState, Refusal, TheirRekey};
+use super::core::Core;
+use super::established::{DUPLICATE_CHECK, DUPLICATE_FORCED, Established, Held, Installing, Job, Life};
 use super::payloads::Picked;
 use super::sa::Ends;
 use crate::exchange::after;
 use crate::wire::registry::notify;
 use crate::wire::{Exchange, Notify, Payload, Protocol};
-use crate::{
-    Cause, ChildConfig, ChildId, ChildPair, Event, Group, OperationId, Output, Path, Phase, SaOperation,
-};
+use crate::{Cause, ChildConfig, ChildId, ChildPair, Event, OperationId, Output, Path, SaOperation};
 
 /// Soft lifetimes are shortened by up to this much.
 const CHILD_JITTER_PERCENT: u32 = 10;
@@ -37,21 +32,7 @@ impl Established {
             return;
         }
         match self.negotiate_child(ends, core, &picked) {
-            Ok((answer, rekeys)) => {
-                let nonce_i = picked.nonce.as_deref().unwrap_or_default();
-                let lowest_nonce = lowest(nonce_i, &answer.nonce_r);
-                let refusal =
-                    if rekeys.is_some() { notify::TEMPORARY_FAILURE } else { notify::NO_ADDITIONAL_SAS };
-                let held = Held {
-                    exchange: Exchange::CreateChildSa,
-                    path,
-                    before: Vec::new(),
-                    refusal,
-                    rekeys,
-                    first: false,
-                };
-                self.install_held(ends, core, now, held, answer, lowest_nonce);
-            }
+            Ok((answer, rekeys)) => self.answer_child(ends, core, now, path, answer, rekeys),
             Err(refusal) => {
                 core.count("children_refused");
                 self.respond(
@@ -83,7 +64,7 @@ impl Established {
             if self.children.len() >= core.limits.children_per_ike_sa {
                 return Err(Refusal::plain(notify::NO_ADDITIONAL_SAS));
             }
-            let answer = child::answer(core, ends, &self.config, &self.keys, picked, None, None)?;
+            let answer = child::answer(core, ends, &self.config, picked, None, None)?;
             return Ok((answer, None));
         };
         let spi = <[u8; 4]>::try_from(rekey.spi.as_slice()).map(u32::from_be_bytes);
@@ -92,7 +73,7 @@ impl Established {
             self.children.values().find(|child| child.spi_out == spi_out && rekey.protocol == Protocol::Esp);
         let Some(old) = old else {
             // It may be the pair of an answer that is still under way to us.
-            if matches!(self.send.task(), Some(Request::Child(_))) {
+            if self.asked_child().is_some() {
                 return Err(Refusal::plain(notify::TEMPORARY_FAILURE));
             }
             return Err(Refusal {
@@ -101,12 +82,12 @@ impl Established {
                 child: None,
             });
         };
-        // Being deleted, or replaced already: by us, or by the peer itself.
-        if !old.is_current() {
+        // Being deleted, or replaced already, or as good as: by us, or by the peer itself.
+        if !old.is_current() || self.follows_up_on(old.spi_in) {
             return Err(Refusal::plain(notify::TEMPORARY_FAILURE));
         }
         let (id, spi_in) = (old.id(), old.spi_in);
-        let answer = child::answer(core, ends, &self.config, &self.keys, picked, Some(id), None)?;
+        let answer = child::answer(core, ends, &self.config, picked, Some(id), None)?;
         Ok((answer, Some(spi_in)))
     }
 
@@ -118,17 +99,22 @@ impl Established {
         now: Instant,
         held: Held,
         answer: Answer,
-        lowest_nonce: Vec<u8>,
     ) {
-        let Answer { config, pair, payloads, .. } = answer;
-        let spi_in = pair.spi_in;
+        let Answer { config, agreement, payloads } = answer;
+        let (spi_in, lowest_nonce) = (agreement.pair.spi_in, agreement.exchanges.lowest_nonce());
+        let Some(pair) = agreement.complete(&self.keys) else {
+            core.esp.remove(&spi_in);
+            let refusal = Notify::new(held.refusal, Vec::new());
+            self.answer_refused(ends, core, now, held, refusal);
+            return;
+        };
         let sends = core.sending_on(config.id).is_none();
         let operation = self.install(ends, core, now, config, pair, lowest_nonce, false, held.rekeys, sends);
         self.installing.insert(operation, Installing::Answer { held: Box::new(held), spi_in, payloads });
     }
 
     #[expect(clippy::too_many_arguments, reason = "the facts of one pair, named at the two call sites")]
-    fn install(
+    pub(super) fn install(
         &mut self,
         ends: &Ends,
         core: &mut Core,
@@ -226,7 +212,7 @@ impl Established {
             self.child_up(ends, core, now, id, spi_in);
             return;
         };
-        if let Some(Request::Child(request)) = self.send.task_mut()
+        if let Some(request) = self.asked_child_mut()
             && request.rekeys == Some(old)
         {
             // Both rekey at once; our own answer decides.
@@ -283,179 +269,6 @@ impl Established {
             old.state = ChildState::Deleting;
             self.enqueue(now, Job::DeleteChild(spi_of_old));
         }
-    }
-
-    /// The child part of the answer to our IKE_AUTH.
-    pub(super) fn first_child_answered(
-        &mut self,
-        ends: &Ends,
-        core: &mut Core,
-        now: Instant,
-        request: ChildRequest,
-        nonces: (&[u8], &[u8]),
-        picked: &Picked,
-    ) {
-        self.conclude(ends, core, now, request, Phase::IkeAuth, nonces, picked);
-    }
-
-    /// The answer to our CREATE_CHILD_SA for a child.
-    pub(super) fn child_answered(
-        &mut self,
-        ends: &Ends,
-        core: &mut Core,
-        now: Instant,
-        request: ChildRequest,
-        picked: &Picked,
-    ) {
-        let nonce_i = request.nonce.clone();
-        let nonce_r = picked.nonce.clone().unwrap_or_default();
-        if picked.error().is_none() && nonce_r.is_empty() {
-            let phase = Phase::CreateChildSa;
-            let cause = Cause::Protocol { phase, detail: "the answer lacks a nonce".to_owned() };
-            self.abort_child(ends, core, now, &request, cause);
-            return;
-        }
-        self.conclude(ends, core, now, request, Phase::CreateChildSa, (&nonce_i, &nonce_r), picked);
-        // The peer may have deleted the pair meanwhile, and nobody asked for another one while its rekey was on the way.
-        core.followups.push_back(Followup::Ensure(ends.connection));
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the facts of one exchange, named at the two call sites")]
-    fn conclude(
-        &mut self,
-        ends: &Ends,
-        core: &mut Core,
-        now: Instant,
-        request: ChildRequest,
-        phase: Phase,
-        nonces: (&[u8], &[u8]),
-        picked: &Picked,
-    ) {
-        if picked.sa.is_none() {
-            self.child_refused(ends, core, now, request, phase, picked);
-            return;
-        }
-        let pair = match request.finish(ends, &self.config, &self.keys, phase, nonces, picked) {
-            Ok(pair) => pair,
-            Err(cause) => {
-                self.abort_child(ends, core, now, &request, cause);
-                return;
-            }
-        };
-        if request.deleted_early.contains(&pair.spi_out) {
-            core.esp.remove(&request.spi_in);
-            if request.rekeys.is_none() {
-                self.child_failed(ends, core, now, request.config.id, Cause::DeletedByPeer);
-            }
-            return;
-        }
-        let lowest_nonce = lowest(nonces.0, nonces.1);
-        if let Some(theirs) = &request.theirs
-            && resolve(&lowest_nonce, &theirs.lowest_nonce) == Verdict::KeepTheirs
-        {
-            // Ours is redundant: it is deleted unused, and the peer deletes what both replaced.
-            core.esp.remove(&request.spi_in);
-            core.count("rekey_collisions_lost");
-            self.enqueue(now, Job::DeleteChild(request.spi_in));
-            return;
-        }
-        let ChildRequest { config, rekeys, spi_in, .. } = request;
-        let operation = self.install(ends, core, now, config, pair, lowest_nonce, true, rekeys, true);
-        self.installing.insert(operation, Installing::Asked { spi_in });
-    }
-
-    /// The peer committed a child that we cannot take: it is told.
-    fn abort_child(
-        &mut self,
-        ends: &Ends,
-        core: &mut Core,
-        now: Instant,
-        request: &ChildRequest,
-        cause: Cause,
-    ) {
-        core.esp.remove(&request.spi_in);
-        self.enqueue(now, Job::DeleteChild(request.spi_in));
-        match request.rekeys {
-            Some(old) => self.rekey_failed(core, now, old),
-            None => self.child_failed(ends, core, now, request.config.id, cause),
-        }
-    }
-
-    fn child_refused(
-        &mut self,
-        ends: &Ends,
-        core: &mut Core,
-        now: Instant,
-        request: ChildRequest,
-        phase: Phase,
-        picked: &Picked,
-    ) {
-        core.esp.remove(&request.spi_in);
-        let unexplained = Notify::new(notify::INVALID_SYNTAX, Vec::new());
-        let error = picked.error().unwrap_or(&unexplained);
-        let id = request.config.id;
-        match error.kind {
-            notify::INVALID_KE_PAYLOAD => {
-                let wanted = <[u8; 2]>::try_from(error.data.as_slice()).ok().map(u16::from_be_bytes);
-                let refused = request.refused(phase, error);
-                let rekeys = request.rekeys;
-                let again =
-                    wanted.and_then(Group::from_number).and_then(|group| request.with_group(core, group));
-                match (again, rekeys) {
-                    (Some(again), _) => {
-                        core.esp.insert(again.spi_in, ends.id);
-                        core.count("groups_changed");
-                        self.ask_child(ends, core, now, again);
-                    }
-                    (None, Some(old)) => self.rekey_failed(core, now, old),
-                    (None, None) => self.child_failed(ends, core, now, id, refused),
-                }
-            }
-            notify::TEMPORARY_FAILURE => {
-                let job = request.rekeys.map_or(Job::CreateChild(id), Job::RekeyChild);
-                self.retry(core, now, job);
-            }
-            notify::CHILD_SA_NOT_FOUND => {
-                // The peer lost the pair: so do we, unless its replacement is there already.
-                let gone =
-                    request.rekeys.filter(|old| self.children.get(old).is_some_and(ChildSa::is_current));
-                if let Some(old) = gone {
-                    self.child_deleted(ends, core, old, request.refused(phase, error));
-                }
-            }
-            _ => match request.rekeys {
-                Some(old) => self.rekey_failed(core, now, old),
-                None => self.child_failed(ends, core, now, id, request.refused(phase, error)),
-            },
-        }
-    }
-
-    /// A rekey came to nothing: it is tried again until the pair's hard limit.
-    fn rekey_failed(&mut self, core: &mut Core, now: Instant, old: u32) {
-        core.count("child_rekeys_failed");
-        let wait = core.random.shortened(std::time::Duration::from_secs(20), 50);
-        if self.children.contains_key(&old) {
-            self.enqueue(after(now, wait), Job::RekeyChild(old));
-        }
-    }
-
-    /// A child could not come up; it waits longer before each further try.
-    pub(super) fn child_failed(
-        &mut self,
-        ends: &Ends,
-        core: &mut Core,
-        now: Instant,
-        id: ChildId,
-        cause: Cause,
-    ) {
-        if let Some(state) = core.connections.get_mut(&ends.connection) {
-            let want = state.children.entry(id).or_default();
-            want.backoff.failed(now, &core.limits, &mut core.random);
-        }
-        if !core.has_pair(id) {
-            core.event(Event::ChildDown { child: id, cause });
-        }
-        core.followups.push_back(Followup::Ensure(ends.connection));
     }
 
     /// Takes a pair out; its replacement, or any other pair of the child, carries on.
@@ -558,8 +371,7 @@ impl Established {
 
     /// The dataplane counted up to a limit.
     pub(crate) fn soft_limit(&mut self, ends: &Ends, core: &mut Core, now: Instant, spi_in: u32) {
-        let rekeying =
-            matches!(self.send.task(), Some(Request::Child(request)) if request.rekeys == Some(spi_in));
+        let rekeying = self.asked_child().is_some_and(|request| request.rekeys == Some(spi_in));
         let Some(child) = self.children.get_mut(&spi_in).filter(|child| child.is_current() && !rekeying)
         else {
             return;

@@ -53,6 +53,7 @@ impl Established {
             self.enqueue(now, Job::RekeyIke);
         }
         self.check_children(ends, core, now);
+        self.check_followup(ends, core, now);
         if self.probe_due().is_some_and(|at| now >= at) {
             self.enqueue(now, Job::Probe);
             self.pump(ends, core, now);
@@ -96,6 +97,7 @@ impl Established {
         let mut deadline = earlier(self.send.deadline(), Some(self.expires_at));
         deadline = earlier(deadline, self.duplicate_check_at);
         deadline = earlier(deadline, self.take_over_at);
+        deadline = earlier(deadline, self.followup.as_ref().map(|awaited| awaited.expires_at));
         if self.life == Life::Active {
             deadline = earlier(deadline, Some(self.rekey_at));
         }

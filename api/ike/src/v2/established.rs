@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::auth::ANSWER_KEPT;
 use super::child::{ChildRequest, ChildSa, ChildState};
 use super::core::{Core, Followup};
-use super::followup::FollowupAwaited;
+use super::followup::{Asked, FollowupAwaited};
 use super::fragments::asks_again;
 use super::ike_rekey::{IkeRekeyRequest, TheirIkeRekey, additional_of};
 use super::payloads::Picked;
@@ -17,7 +17,7 @@ use crate::crypto::{Datagrams, IkeKeys};
 use crate::exchange::{Receive, ReceiveWindow, Retransmission, SendWindow, after};
 use crate::wire::registry::notify;
 use crate::wire::{Delete, Exchange, Notify, Payload, WireError, decode_payloads};
-use crate::{Cause, ChildConfig, ChildId, Classified, Connection, Event, IkeSaId, OperationId, Path, Phase};
+use crate::{Cause, ChildConfig, Classified, Connection, Event, IkeSaId, OperationId, Path, Phase};
 
 /// How long we try to tell the peer that the SA is gone.
 const DELETE_PATIENCE: Duration = Duration::from_secs(30);
@@ -64,7 +64,7 @@ pub(crate) struct Established {
     pub(super) initial_contact: bool,
     /// Of before this engine; the peer has not said yet that it has it.
     pub(super) unconfirmed: bool,
-    /// The peer's rekey of this SA of which key exchanges are left.
+    /// What the peer asked for and key exchanges are left of.
     pub(super) followup: Option<Box<FollowupAwaited>>,
     /// The peer's rekey of this SA that we answered.
     pub(super) theirs: Option<TheirIkeRekey>,
@@ -119,7 +119,11 @@ impl Established {
     }
 
     pub(crate) fn is_rekeying(&self) -> bool {
-        matches!(self.send.task(), Some(Request::RekeyIke(_) | Request::Followup(_)))
+        match self.send.task() {
+            Some(Request::RekeyIke(_)) => true,
+            Some(Request::Followup(request)) => matches!(request.asked, Asked::IkeSa(_)),
+            _ => false,
+        }
     }
 
     /// Takes in a message; its header's SPIs are this SA's.
@@ -393,12 +397,18 @@ impl Established {
             (Job::CreateChild(id), Life::Active) => {
                 let config = self.config.children.iter().find(|child| child.id == id).cloned();
                 let Some(config) = config.filter(|_| !core.has_pair(id)) else { return };
-                let request = ChildRequest::further(core, ends, config, None);
+                let additional = self.additional_of_children(ends);
+                let request = ChildRequest::further(core, ends, config, None, additional);
                 self.ask_child(ends, core, now, request);
             }
             (Job::RekeyChild(spi_in), Life::Active) => {
                 let Some(config) = self.rekeyable(spi_in) else { return };
-                let request = ChildRequest::further(core, ends, config, Some(spi_in));
+                if let Some(until) = self.awaits_rekey_until(spi_in) {
+                    self.enqueue(until, job);
+                    return;
+                }
+                let additional = self.additional_of_children(ends);
+                let request = ChildRequest::further(core, ends, config, Some(spi_in), additional);
                 self.ask_child(ends, core, now, request);
             }
             (Job::RekeyIke, Life::Active) => {
@@ -437,13 +447,6 @@ impl Established {
         self.request(ends, core, now, payloads, Request::RekeyIke(Box::new(request)));
     }
 
-    /// A child is waiting, asked for, or being installed here.
-    pub(crate) fn is_working_on(&self, id: ChildId) -> bool {
-        self.queue.iter().any(|(_, job)| *job == Job::CreateChild(id))
-            || matches!(self.send.task(), Some(Request::Child(request)) if request.config.id == id)
-            || self.children.values().any(|child| child.id() == id && child.state == ChildState::Installing)
-    }
-
     /// Deletes the IKE SA: children go at once, and the peer is told.
     pub(crate) fn begin_delete(&mut self, ends: &Ends, core: &mut Core, now: Instant, cause: Cause) {
         if matches!(self.life, Life::Deleting(_)) {
@@ -471,7 +474,7 @@ impl Established {
                 core.child_down(ends.connection, id, cause.clone());
             }
         }
-        if let Some(Request::Child(request)) = self.send.task() {
+        if let Some(request) = self.asked_child() {
             core.esp.remove(&request.spi_in);
         }
     }

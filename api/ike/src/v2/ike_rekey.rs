@@ -6,8 +6,9 @@ use std::time::Instant;
 use super::collision::{Verdict, resolve};
 use super::core::{Core, Followup};
 use super::established::{Established, Job, Life, REPLACED_PATIENCE, Request};
-use super::followup::{Agreement, FollowupAwaited};
+use super::followup::{Agreement, Asked, Awaited};
 use super::init::{NONCE_LEN_BYTES, sole};
+use super::key_exchanges::KeyExchanges;
 use super::payloads::Picked;
 use super::proposals::{self, Additional};
 use super::sa::{Ends, IkeSa, Stage};
@@ -58,7 +59,8 @@ impl IkeRekeyRequest {
 impl Established {
     /// Section 2.25.2: no other SA takes the place of this one while children are being made, rekeyed or ended.
     pub(super) fn is_busy_with_children(&self) -> bool {
-        matches!(self.send.task(), Some(Request::Child(_) | Request::DeleteChild(_)))
+        self.asked_child().is_some()
+            || matches!(self.send.task(), Some(Request::DeleteChild(_)))
             || !self.installing.is_empty()
     }
 
@@ -121,13 +123,12 @@ impl Established {
             Payload::Nonce(nonce_r.clone()),
             Payload::KeyExchange { group: group.number(), data: key_pair.public().to_vec() },
         ];
-        let agreement = Agreement::new(id, chosen.suite, spis, (nonce_i.clone(), nonce_r), secret);
-        if agreement.is_complete() {
+        let exchanges = KeyExchanges::new((nonce_i.clone(), nonce_r), secret, chosen.suite.additional);
+        let agreement = Agreement { id, suite: chosen.suite, spis, exchanges };
+        if agreement.exchanges.are_complete() {
             self.answered_ike_rekey(ends, core, now, &agreement);
         } else {
-            let awaited = FollowupAwaited::new(agreement, core);
-            answer.push(awaited.link());
-            self.followup = Some(Box::new(awaited));
+            answer.push(self.await_followup(core, now, Awaited::IkeSa(agreement)));
         }
         Ok(answer)
     }
@@ -141,7 +142,7 @@ impl Established {
         agreement: &Agreement,
     ) {
         let id = agreement.id;
-        let lowest_nonce = agreement.lowest_nonce();
+        let lowest_nonce = agreement.exchanges.lowest_nonce();
         let new_ends = ends.successor(id, false, agreement.spis);
         let keys = agreement.keys(&self.keys, false);
         let mut born = self.successor_sa(core, now, new_ends, keys, lowest_nonce.clone());
@@ -168,7 +169,7 @@ impl Established {
         picked: &Picked,
     ) {
         match self.finish_ike_rekey(ends, &request, picked) {
-            Ok(agreement) => self.go_on_with_rekey(ends, core, now, agreement, picked),
+            Ok(agreement) => self.go_on(ends, core, now, Asked::IkeSa(agreement), picked),
             Err(error) => {
                 let wanted = error.filter(|error| error.kind == notify::INVALID_KE_PAYLOAD);
                 let group = wanted
@@ -201,7 +202,7 @@ impl Established {
         agreement: &Agreement,
     ) {
         let id = agreement.id;
-        let lowest_nonce = agreement.lowest_nonce();
+        let lowest_nonce = agreement.exchanges.lowest_nonce();
         let theirs = self
             .theirs
             .as_ref()
@@ -252,7 +253,8 @@ impl Established {
         let secret = request.key_pair.agree(public).map_err(|_| None)?;
         let spis = Spis { initiator: request.spi, responder };
         let nonces = (request.nonce.clone(), nonce_r.clone());
-        Ok(Agreement::new(request.id, chosen.suite, spis, nonces, secret))
+        let exchanges = KeyExchanges::new(nonces, secret, chosen.suite.additional);
+        Ok(Agreement { id: request.id, suite: chosen.suite, spis, exchanges })
     }
 
     /// The SA that a rekey of this one makes.

@@ -59,7 +59,7 @@ impl Established {
         spi_out: u32,
     ) -> Option<u32> {
         let Some(child) = self.children.values().find(|child| child.spi_out == spi_out) else {
-            if let Some(Request::Child(request)) = self.send.task_mut()
+            if let Some(request) = self.asked_child_mut()
                 && request.deleted_early.len() < MAX_DELETED_EARLY
             {
                 request.deleted_early.push(spi_out);

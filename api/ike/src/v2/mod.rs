@@ -9,7 +9,9 @@
 
 pub(crate) mod auth;
 pub(crate) mod child;
+mod child_asked;
 mod child_exchange;
+mod child_followup;
 pub(crate) mod collision;
 pub(crate) mod connection;
 pub(crate) mod cookie;
@@ -23,6 +25,7 @@ mod informational;
 pub(crate) mod init;
 mod intermediate;
 pub(crate) mod kept;
+mod key_exchanges;
 mod mobike;
 pub(crate) mod nat;
 mod payloads;

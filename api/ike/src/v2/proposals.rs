@@ -121,11 +121,7 @@ pub(crate) fn offer_ike(proposals: &[IkeProposal], spi: &[u8], additional: Addit
             }
             transforms.extend(proposal.groups.iter().map(|group| group_transform(*group)));
             if with {
-                transforms.extend((1..=7).zip(&proposal.additional_key_exchanges).flat_map(
-                    |(number, methods)| {
-                        methods.iter().map(move |method| additional_transform(number, *method))
-                    },
-                ));
+                transforms.extend(additional_transforms(&proposal.additional_key_exchanges));
             }
             offered.push(WireProposal {
                 number: number_after(&offered),
@@ -138,11 +134,19 @@ pub(crate) fn offer_ike(proposals: &[IkeProposal], spi: &[u8], additional: Addit
     offered
 }
 
-/// What we offer for a child; `groups` is false in IKE_AUTH, where the IKE SA's own exchange serves (section 1.2).
-pub(crate) fn offer_esp(proposals: &[EspProposal], spi: u32, groups: bool) -> Vec<WireProposal> {
+/// What we offer for a child; `groups` is false in IKE_AUTH, where the IKE SA's own exchange serves (section 1.2). The
+/// `additional` key exchanges stand beside a group alone, and each proposal is offered without them too: SK_d carries on the
+/// strength of those that the IKE SA was made with.
+pub(crate) fn offer_esp(
+    proposals: &[EspProposal],
+    spi: u32,
+    groups: bool,
+    additional: &[Vec<KeyEncapsulation>],
+) -> Vec<WireProposal> {
     let mut offered = Vec::new();
     for proposal in proposals {
-        for aead in [true, false] {
+        let ways = ways_of_child(proposal, groups, additional);
+        for (methods, aead) in ways.flat_map(|methods| [(methods, true), (methods, false)]) {
             let mut transforms: Vec<Transform> = proposal
                 .encryption
                 .iter()
@@ -157,6 +161,7 @@ pub(crate) fn offer_esp(proposals: &[EspProposal], spi: u32, groups: bool) -> Ve
             }
             if groups {
                 transforms.extend(proposal.groups.iter().map(|group| group_transform(*group)));
+                transforms.extend(additional_transforms(methods));
             }
             transforms.extend(proposal.esn.iter().map(|esn| esn_transform(*esn)));
             offered.push(WireProposal {
@@ -176,6 +181,24 @@ fn ways(proposal: &IkeProposal, additional: Additional) -> impl Iterator<Item = 
     let with = wanted && additional != Additional::Impossible;
     let without = !wanted || !proposal.additional_required || additional == Additional::Followup;
     [with.then_some(true), without.then_some(false)].into_iter().flatten()
+}
+
+/// Likewise of a child: what is done additionally, the better first.
+fn ways_of_child<'a>(
+    proposal: &EspProposal,
+    groups: bool,
+    additional: &'a [Vec<KeyEncapsulation>],
+) -> impl Iterator<Item = &'a [Vec<KeyEncapsulation>]> {
+    let wanted =
+        groups && !proposal.groups.is_empty() && additional.iter().any(|methods| !methods.is_empty());
+    let without: &[Vec<KeyEncapsulation>] = &[];
+    [wanted.then_some(additional), Some(without)].into_iter().flatten()
+}
+
+fn additional_transforms(wanted: &[Vec<KeyEncapsulation>]) -> impl Iterator<Item = Transform> {
+    (1..=7)
+        .zip(wanted)
+        .flat_map(|(number, methods)| methods.iter().map(move |method| additional_transform(number, *method)))
 }
 
 fn additional_transform(number: u8, method: KeyEncapsulation) -> Transform {
@@ -253,9 +276,11 @@ fn has(theirs: &WireProposal, wanted: Transform) -> bool {
     theirs.transforms.contains(&wanted)
 }
 
-/// A proposal with a transform type that we don't know cannot be accepted (section 3.3.6).
+/// A proposal with a transform type that we don't know cannot be accepted (section 3.3.6). Additional key exchanges are
+/// known.
 fn knows_all_kinds(theirs: &WireProposal, kinds: &[TransformKind]) -> bool {
-    theirs.transforms.iter().all(|transform| kinds.contains(&transform.kind))
+    let known = |kind| kinds.contains(&kind) || matches!(kind, TransformKind::Additional(1..=7));
+    theirs.transforms.iter().all(|transform| known(transform.kind))
 }
 
 /// Chooses for an IKE SA, best of ours first. A group for which the peer already sent its share is taken rather than
@@ -267,19 +292,8 @@ pub(crate) fn choose_ike(
     shared: Option<Group>,
     additional: Additional,
 ) -> Option<Chosen<IkeSuite>> {
-    const KINDS: [TransformKind; 11] = [
-        TransformKind::Encryption,
-        TransformKind::Prf,
-        TransformKind::Integrity,
-        TransformKind::KeyExchange,
-        TransformKind::Additional(1),
-        TransformKind::Additional(2),
-        TransformKind::Additional(3),
-        TransformKind::Additional(4),
-        TransformKind::Additional(5),
-        TransformKind::Additional(6),
-        TransformKind::Additional(7),
-    ];
+    const KINDS: [TransformKind; 4] =
+        [TransformKind::Encryption, TransformKind::Prf, TransformKind::Integrity, TransformKind::KeyExchange];
     for (mine, with) in ours.iter().flat_map(|mine| ways(mine, additional).map(move |with| (mine, with))) {
         for their in theirs {
             if their.protocol != Protocol::Ike
@@ -363,23 +377,30 @@ fn cipher_of(encryption: IkeEncryption, integrity: Option<Transform>) -> Option<
 pub(crate) struct EspChoice {
     pub(crate) suite: EspSuite,
     pub(crate) group: Option<Group>,
+    /// What follows it.
+    pub(crate) additional: AdditionalKeyExchanges,
 }
 
-/// Chooses for a child. `groups` is false in IKE_AUTH.
+/// Chooses for a child. `groups` is false in IKE_AUTH, where no key exchange of its own is asked for or minded.
 pub(crate) fn choose_esp(
     ours: &[EspProposal],
     theirs: &[WireProposal],
     groups: bool,
     shared: Option<Group>,
+    additional: &[Vec<KeyEncapsulation>],
 ) -> Option<Chosen<EspChoice>> {
     const KINDS: [TransformKind; 4] =
         [TransformKind::Encryption, TransformKind::Integrity, TransformKind::KeyExchange, TransformKind::Esn];
     let no_group = Transform::plain(TransformKind::KeyExchange, transform::KE_NONE);
-    for mine in ours {
+    for (mine, methods) in
+        ours.iter().flat_map(|mine| ways_of_child(mine, groups, additional).map(move |ways| (mine, ways)))
+    {
         for their in theirs {
             if their.protocol != Protocol::Esp || their.spi.len() != 4 || !knows_all_kinds(their, &KINDS) {
                 continue;
             }
+            let followed = if groups { choose_additional(methods, their) } else { Some(Default::default()) };
+            let Some((additional, answered)) = followed else { continue };
             let no_integrity = Transform::plain(TransformKind::Integrity, transform::INTEG_NONE);
             let integrity_absent = their.of(TransformKind::Integrity).next().is_none();
             let without = integrity_absent || has(their, no_integrity);
@@ -419,9 +440,14 @@ pub(crate) fn choose_esp(
                 None => transforms.extend((!integrity_absent).then_some(no_integrity)),
             }
             transforms.extend(group.map(group_transform));
+            transforms.extend(answered);
             transforms.extend((!esn_absent).then_some(esn_transform(esn)));
             return Some(Chosen {
-                suite: EspChoice { suite: EspSuite { encryption: *encryption, integrity, esn }, group },
+                suite: EspChoice {
+                    suite: EspSuite { encryption: *encryption, integrity, esn },
+                    group,
+                    additional,
+                },
                 spi: their.spi.clone(),
                 number: their.number,
                 transforms,
