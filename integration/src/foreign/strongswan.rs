@@ -1,4 +1,4 @@
-//! strongSwan 5.9: the standard peer, for IKEv1 and IKEv2.
+//! strongSwan 5.9: the standard peer, for IKEv1 and IKEv2; and 6.1, for ML-KEM.
 
 use super::{Certified, Daemon, Settings};
 
@@ -15,6 +15,19 @@ pub static DAEMON: Daemon = Daemon {
     end: "swanctl --terminate --ike far --force",
     sas: "swanctl --list-sas",
     log: "charon.log",
+};
+
+/// charon 6, below a root with its own libraries, told by the other's swanctl.
+pub static SIX: Daemon = Daemon {
+    name: "strongSwan 6",
+    ike: "aes256gcm16-prfsha256-x25519-ke1_mlkem768",
+    esp: "aes128gcm16-x25519-ke1_mlkem768-esn-noesn",
+    start: concat!(
+        "export ROOT=/var/cache/culvert/peers/strongswan-6\n",
+        include_str!("../../peer/strongswan.sh"),
+        include_str!("../../peer/strongswan-load.sh")
+    ),
+    ..DAEMON
 };
 
 fn files(settings: &Settings) -> Vec<(&'static str, String)> {
