@@ -1,4 +1,4 @@
-//! Binds the direct AES-GCM interface of libipsec-mb, when the feature asks for it.
+//! Binds the direct AES-GCM interface of libipsec-mb and its jobs, when the feature asks for it.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -24,11 +24,11 @@ fn ipsec_mb() {
         .clang_args(include)
         // Without it the header leaves out the alignment of the key schedule.
         .clang_arg("-DLINUX")
-        .allowlist_function("alloc_mb_mgr|free_mb_mgr|init_mb_mgr_auto|imb_get_errno|imb_get_strerror")
-        .allowlist_type("IMB_MGR|gcm_key_data|gcm_context_data|IMB_ARCH")
+        .allowlist_function("imb_get_mb_mgr_size|imb_set_pointers_mb_mgr|init_mb_mgr_auto|imb_get_errno")
+        .allowlist_type("IMB_MGR|IMB_JOB|gcm_key_data|gcm_context_data|IMB_ARCH")
         .allowlist_var("IMB_FEATURE_.*|IMB_ARCH_.*|IMB_VERSION_NUM")
-        .no_copy("gcm_key_data|gcm_context_data|IMB_MGR")
-        .no_debug("gcm_key_data|gcm_context_data|IMB_MGR")
+        .no_copy("gcm_key_data|gcm_context_data|IMB_MGR|IMB_JOB")
+        .no_debug("gcm_key_data|gcm_context_data|IMB_MGR|IMB_JOB")
         .derive_debug(false)
         .generate_comments(false)
         .layout_tests(false)

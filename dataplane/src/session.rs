@@ -75,7 +75,8 @@ impl Session {
         let name = format!("routes{}-", region.epoch());
         let routes = Fib::new(&host.eal, &name, FibCapacity::default())
             .context("no memory for the route table (raise --memory-mb)")?;
-        let worker = Worker::new(host.engine, shared, routes, worker_link);
+        let lanes = host.engine.lanes().context("the cipher engine gave the worker nothing to work with")?;
+        let worker = Worker::new(lanes, shared, routes, worker_link);
         let cpu = host.options.lcores.as_ref().and_then(|list| list.0.first().copied());
         let options = ThreadOptions { poll: host.options.poll, cpu };
         let worker = WorkerThread::start(worker, host.eal.thread_registrar(), options)

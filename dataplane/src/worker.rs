@@ -1,7 +1,7 @@
 //! A worker: ports, the pipeline, and the rings to the host thread.
 
 use dpdk::{Acl, Burst, Fib, Mbuf, RxQueue, TxQueue};
-use forward::{Engine, Outcome, Pipeline, Shared, TxList};
+use forward::{Lanes, Outcome, Pipeline, Shared, TxList};
 use packet::Frame;
 use shm::{Counter, Drop as DropReason};
 
@@ -43,9 +43,9 @@ struct Attached {
 impl Worker {
     /// A worker with empty tables and no ports.
     #[must_use]
-    pub fn new(engine: Engine, shared: Shared, routes: Fib, link: WorkerLink) -> Self {
+    pub fn new(lanes: Lanes, shared: Shared, routes: Fib, link: WorkerLink) -> Self {
         Self {
-            pipeline: Pipeline::new(engine, shared, routes),
+            pipeline: Pipeline::new(lanes, shared, routes),
             shared,
             outcome: Outcome::new(),
             ports: Vec::new(),

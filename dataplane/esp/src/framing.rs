@@ -30,17 +30,16 @@ impl Framing {
 
     /// A cipher in CBC mode, its IV as long as its block, and an ICV.
     pub(crate) const fn separate(block_bytes: u8, icv_bytes: u8) -> Self {
-        let header = HEADER_BYTES as u8;
         Self {
-            operation_at: header,
-            payload_at: header + block_bytes,
+            operation_at: 0,
+            payload_at: HEADER_BYTES as u8 + block_bytes,
             alignment_bytes: block_bytes,
             icv_bytes,
         }
     }
 
     /// Where the bytes begin that an engine takes, from the SPI: at the payload with AES-GCM, whose IV goes into the nonce;
-    /// at the IV where it is authenticated with the ciphertext (RFC 4303 section 2.8).
+    /// at the SPI where all is authenticated as it stands (RFC 4303 section 2.8).
     #[inline]
     pub const fn operation_at(self) -> usize {
         self.operation_at as usize
@@ -126,6 +125,17 @@ impl Aad {
     pub fn as_bytes(&self) -> &[u8] {
         let (short, _) = self.bytes.split_at(8);
         if self.len == 8 { short } else { &self.bytes }
+    }
+}
+
+/// What HMAC covers behind the ciphertext, from the additional authenticated data: the high half of an extended sequence
+/// number, which is not sent (RFC 4303 section 2.2.1), or nothing. `None` if it is neither.
+#[inline]
+pub(crate) fn high_half(aad: &[u8]) -> Option<&[u8]> {
+    match aad.len() {
+        8 => Some(&[]),
+        12 => aad.get(4..8),
+        _ => None,
     }
 }
 

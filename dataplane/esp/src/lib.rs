@@ -23,7 +23,7 @@ mod sequence;
 
 pub use algorithm::{Algorithm, Cbc, Gcm, Integrity};
 pub use engine::{
-    Choice, CipherEngine, Engine, EngineError, Icv, Keys, Kind, MAX_BATCH, OpenOp, SaKey, SealOp,
+    Choice, CipherEngine, Engine, EngineError, Icv, Keys, Kind, Lanes, MAX_BATCH, OpenOp, SaKey, SealOp,
 };
 pub use replay::{ReplayWindow, Verdict, WINDOW_BITS};
 pub use sequence::{Sequence, infer};

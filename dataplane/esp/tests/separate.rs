@@ -5,7 +5,9 @@
 use std::collections::BTreeSet;
 
 use esp::framing::{self, Aad, HEADER_BYTES, TRAILER_BYTES};
-use esp::{Algorithm, Cbc, Choice, Engine, EngineError, Integrity, Keys, OpenOp, SaKey, SealOp};
+use esp::{
+    Algorithm, Cbc, Choice, CipherEngine, Engine, EngineError, Integrity, Keys, Lanes, OpenOp, SaKey, SealOp,
+};
 use proptest::prelude::*;
 
 /// Most of what a cipher or HMAC takes.
@@ -21,11 +23,11 @@ fn suites() -> impl Iterator<Item = Algorithm> {
     pairs.map(|(cipher, integrity)| Algorithm::Separate(cipher, integrity))
 }
 
-/// An SA of each engine that there is.
+/// An SA, and what seals and opens its packets.
 struct Sa {
     algorithm: Algorithm,
     key: SaKey,
-    engine: Engine,
+    lanes: Lanes,
     esn: bool,
 }
 
@@ -38,11 +40,11 @@ impl Sa {
             integrity: &secret[64 - algorithm.integrity_key_bytes()..],
         };
         engine.expand(algorithm, keys, &mut key).unwrap();
-        Self { algorithm, key, engine, esn }
+        Self { algorithm, key, lanes: engine.lanes().unwrap(), esn }
     }
 
     /// A whole ESP packet.
-    fn seal(&self, spi: u32, sequence: u64, payload: &[u8]) -> Vec<u8> {
+    fn seal(&mut self, spi: u32, sequence: u64, payload: &[u8]) -> Vec<u8> {
         let framing = self.algorithm.framing();
         let pad = framing.pad_len(payload.len());
         let mut packet = vec![0; framing.sealed_len(payload.len())];
@@ -57,12 +59,12 @@ impl Sa {
             aad: aad.as_bytes(),
             text_and_icv: &mut packet[framing.operation_at()..],
         };
-        assert_eq!(self.engine.seal(std::iter::once(op)), 1);
+        assert_eq!(self.lanes.seal(std::iter::once(op)), 1);
         packet
     }
 
     /// The payload of an ESP packet whose sequence number has this high half.
-    fn open(&self, packet: &[u8], high: u32) -> Option<Vec<u8>> {
+    fn open(&mut self, packet: &[u8], high: u32) -> Option<Vec<u8>> {
         let framing = self.algorithm.framing();
         if !framing.fits(packet.len()) {
             return None;
@@ -77,7 +79,7 @@ impl Sa {
             aad: aad.as_bytes(),
             text_and_icv: &mut packet[framing.operation_at()..],
         };
-        if self.engine.open(std::iter::once(op)) != 1 {
+        if self.lanes.open(std::iter::once(op)) != 1 {
             return None;
         }
         let text = &packet[framing.payload_at()..packet.len() - framing.icv_bytes()];
@@ -103,7 +105,7 @@ proptest! {
         flipped: prop::sample::Index,
         bit in 0u32..8,
     ) {
-        let sa = Sa::new(Choice::Auto, algorithm, &secret, esn);
+        let mut sa = Sa::new(Choice::Auto, algorithm, &secret, esn);
         let high = (sequence >> 32) as u32;
         let sealed = sa.seal(spi, sequence, &payload);
         prop_assert_eq!(sealed.len(), algorithm.framing().sealed_len(payload.len()));
@@ -116,23 +118,24 @@ proptest! {
         prop_assert_eq!(sa.open(&forged, high), None);
         // The high half is not sent: only with ESN is it authenticated (RFC 4303 section 2.2.1).
         prop_assert_eq!(sa.open(&sealed, !high).is_some(), !esn);
-        prop_assert_eq!(Sa { esn: !esn, ..sa }.open(&sealed, high), None);
+        sa.esn = !esn;
+        prop_assert_eq!(sa.open(&sealed, high), None);
     }
 
     #[test]
     fn arbitrary_packets_are_refused(algorithm in suite(), packet in proptest::collection::vec(any::<u8>(), 8..300)) {
-        let sa = Sa::new(Choice::Auto, algorithm, &[1; 64], true);
+        let mut sa = Sa::new(Choice::Auto, algorithm, &[1; 64], true);
         prop_assert_eq!(sa.open(&packet, 0), None);
         // Nor does the engine itself panic on lengths that framing would have refused.
         let op = OpenOp { key: &sa.key, nonce: &[0; 12], aad: &packet[..8], text_and_icv: &mut packet.clone() };
-        prop_assert_eq!(sa.engine.open(std::iter::once(op)), 0);
+        prop_assert_eq!(sa.lanes.open(std::iter::once(op)), 0);
     }
 }
 
 #[test]
 fn every_byte_of_a_packet_is_authenticated_by_every_suite() {
     for algorithm in suites() {
-        let sa = Sa::new(Choice::Auto, algorithm, &[0x42; 64], true);
+        let mut sa = Sa::new(Choice::Auto, algorithm, &[0x42; 64], true);
         let sealed = sa.seal(0x1002, (7 << 32) + 3, b"passenger");
         for at in 0..sealed.len() {
             let mut forged = sealed.clone();
@@ -152,7 +155,7 @@ fn ivs_differ_in_half_of_their_bits() {
         let algorithm = Algorithm::Separate(cipher, Integrity::HmacSha2_256_128);
         let len = usize::from(cipher.block_bytes());
         let ivs = |secret: u8| {
-            let sa = Sa::new(Choice::Auto, algorithm, &[secret; 64], true);
+            let mut sa = Sa::new(Choice::Auto, algorithm, &[secret; 64], true);
             (1..=500u64)
                 .map(|sequence| sa.seal(0x1000, sequence, b"")[HEADER_BYTES..][..len].to_vec())
                 .collect::<Vec<_>>()
@@ -172,22 +175,6 @@ fn ivs_differ_in_half_of_their_bits() {
 }
 
 #[test]
-fn a_burst_mixes_suites() {
-    let sas: Vec<Sa> = suites().map(|algorithm| Sa::new(Choice::Auto, algorithm, &[9; 64], false)).collect();
-    let mut packets: Vec<Vec<u8>> = sas.iter().map(|sa| sa.seal(0x1000, 1, b"mixed")).collect();
-    packets[3][20] ^= 1;
-    let aad = Aad::new(0x1000, 1, false);
-    let ops = sas.iter().zip(&mut packets).map(|(sa, packet)| OpenOp {
-        key: &sa.key,
-        nonce: &[0; 12],
-        aad: aad.as_bytes(),
-        text_and_icv: &mut packet[HEADER_BYTES..],
-    });
-    let all = (1u64 << sas.len()) - 1;
-    assert_eq!(sas[0].engine.open(ops), all & !(1 << 3));
-}
-
-#[test]
 fn keys_of_another_length_are_refused() {
     let engine = Engine::select(Choice::Auto).unwrap();
     for algorithm in suites() {
@@ -203,13 +190,13 @@ fn keys_of_another_length_are_refused() {
 #[test]
 fn a_packet_without_room_for_its_parts_is_not_sealed() {
     for algorithm in suites() {
-        let sa = Sa::new(Choice::Auto, algorithm, &[9; 64], false);
+        let mut sa = Sa::new(Choice::Auto, algorithm, &[9; 64], false);
         let framing = algorithm.framing();
-        let least = framing.sealed_len(0) - HEADER_BYTES;
-        for len in [0, framing.icv_bytes() - 1, least - TRAILER_BYTES, least - 1] {
+        let least = framing.sealed_len(0);
+        for len in [0, 7, framing.icv_bytes() - 1, least - TRAILER_BYTES, least - 1, least + 1] {
             let mut body = vec![0; len];
             let op = SealOp { key: &sa.key, nonce: &[0; 12], aad: &[0; 8], text_and_icv: &mut body };
-            assert_eq!(sa.engine.seal(std::iter::once(op)), 0, "{algorithm:?}, {len} bytes");
+            assert_eq!(sa.lanes.seal(std::iter::once(op)), 0, "{algorithm:?}, {len} bytes");
         }
     }
 }

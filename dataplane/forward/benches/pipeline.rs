@@ -9,7 +9,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use esp::{Algorithm, Choice, Engine, Gcm, Keys, SaKey, SealOp};
+use esp::{Algorithm, Choice, CipherEngine, Engine, Gcm, Keys, SaKey, SealOp};
 use forward::{Outcome, Pipeline, Shared, Update};
 use packet::{Frame, LinearClassifier, MISS, Meta, Prefix, RouteError, RouteLookup, TestFrame};
 use shm::records::{direction, owner, route};
@@ -96,7 +96,7 @@ impl Bench {
         let engine = Engine::select(choice).unwrap();
         let region = Region::anonymous(Capacities::default()).unwrap().leak();
         let routes = DirectRoutes(vec![0; 1 << 24]);
-        let worker = Pipeline::new(engine, Shared::new(region, 0).unwrap(), routes);
+        let worker = Pipeline::new(engine.lanes().unwrap(), Shared::new(region, 0).unwrap(), routes);
         let mut bench = Self { region, engine, worker, outcome: Outcome::new(), rib: forward::Rib::new() };
         // The helpers of the tests write records for a gateway of the same shape.
         let mut model = Gateway::new(Choice::Portable);
@@ -199,13 +199,14 @@ fn bare(engine: &Engine, size: usize) -> (f64, f64) {
     let mut key = SaKey::default();
     let keys = Keys { cipher: &[7; 16], integrity: &[] };
     engine.expand(Algorithm::Combined(Gcm::Aes128), keys, &mut key).unwrap();
+    let mut lanes = engine.lanes().unwrap();
     let mut texts = vec![vec![0x5a; size + 4 + 4 + 16]; BURST];
     let nonces: Vec<_> = (0..BURST as u64).map(|n| esp::framing::nonce([1; 4], n)).collect();
     let samples = (0..BURSTS).map(|_| {
         let begin = Instant::now();
         let ops = texts.iter_mut().zip(&nonces);
         let ops = ops.map(|(text, nonce)| SealOp { key: &key, nonce, aad: &[0; 8], text_and_icv: text });
-        std::hint::black_box(engine.seal(ops));
+        std::hint::black_box(lanes.seal(ops));
         begin.elapsed()
     });
     quantiles(samples.collect())

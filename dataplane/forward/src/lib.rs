@@ -53,7 +53,7 @@ mod work;
 
 pub use adjacency::{Adjacency, MAX_NEXT_HOPS};
 pub use crypto_map::{CryptoMap, Policy};
-pub use esp::{Choice, Engine, EngineError};
+pub use esp::{Choice, Engine, EngineError, Lanes};
 pub use next_hop::NextHop;
 pub use outcome::{Outcome, PUNT_CAPACITY, TX_CAPACITY, TxList};
 pub use pipeline::Pipeline;

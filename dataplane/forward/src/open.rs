@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use esp::framing::{self, Aad, Framing};
-use esp::{OpenOp, Verdict};
+use esp::{CipherEngine, OpenOp, Verdict};
 use packet::header::ipv4::{self, Ipv4};
 use packet::header::ipv6::Ipv6;
 use packet::header::{esp::Esp, ethernet, gre, protocol};
@@ -133,7 +133,7 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
         self.prepare_all(outcome);
         let mut batch = std::mem::take(&mut self.lists.opening);
         let (tables, no_key) = (&self.tables, &self.no_key);
-        let authentic = self.engine.open(batch.iter_mut().map(|packet| OpenOp {
+        let authentic = self.lanes.open(batch.iter_mut().map(|packet| OpenOp {
             key: tables.sa(packet.sa).map_or(no_key, |sa| &sa.key),
             nonce: &packet.nonce,
             aad: packet.aad.as_bytes(),

@@ -1,6 +1,6 @@
 //! The pipeline of a worker.
 
-use esp::{Engine, SaKey};
+use esp::{Lanes, SaKey};
 use packet::header::{Malformed, ethernet};
 use packet::{Classifier, Frame, Meta, RouteLookup, Twin, TwinKind};
 use shm::{Counter, Drop};
@@ -18,7 +18,7 @@ const ICMP_PER_SECOND: u64 = 1000;
 /// Everything that a worker does to packets. One worker owns it; it is not shared.
 pub struct Pipeline<F, R, C> {
     pub(crate) tables: Tables<R, C>,
-    pub(crate) engine: Engine,
+    pub(crate) lanes: Lanes,
     pub(crate) shared: Shared,
     pub(crate) lists: Lists<F>,
     pub(crate) now_unix_ms: u64,
@@ -30,11 +30,12 @@ pub struct Pipeline<F, R, C> {
 }
 
 impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
-    /// A pipeline with empty tables. `routes` is an empty route table.
-    pub fn new(engine: Engine, shared: Shared, routes: R) -> Self {
+    /// A pipeline with empty tables. `lanes` are of the engine that expands the keys of SAs, `routes` is an empty route
+    /// table.
+    pub fn new(lanes: Lanes, shared: Shared, routes: R) -> Self {
         Self {
             tables: Tables::new(shared.capacities(), routes),
-            engine,
+            lanes,
             shared,
             lists: Lists::new(),
             now_unix_ms: 0,

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{Ordering::Relaxed, Ordering::Release, fence};
 
-use esp::{SealOp, Sequence};
+use esp::{CipherEngine, SealOp, Sequence};
 use packet::header::ethernet;
 use packet::{Classifier, Frame, RouteLookup};
 use shm::{Counter, Drop, EventKind, SaRuntime};
@@ -68,7 +68,7 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
         fence(Release);
         let mut batch = std::mem::take(&mut self.lists.sealing);
         let (tables, no_key) = (&self.tables, &self.no_key);
-        let sealed = self.engine.seal(batch.iter_mut().map(|packet| SealOp {
+        let sealed = self.lanes.seal(batch.iter_mut().map(|packet| SealOp {
             key: tables.sa(packet.sa).map_or(no_key, |sa| &sa.key),
             nonce: &packet.nonce,
             aad: packet.aad.as_bytes(),

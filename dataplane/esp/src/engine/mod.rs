@@ -2,14 +2,21 @@
 
 #[cfg(feature = "ipsec-mb")]
 mod ipsec_mb;
+mod iv;
+mod lanes;
+mod op;
 mod portable;
 mod self_test;
 mod separate;
+#[cfg(test)]
+mod vectors;
 
 use thiserror::Error;
 
-use crate::algorithm::{Algorithm, Gcm};
-use crate::framing::{GCM_ICV_BYTES, Nonce};
+pub use self::lanes::Lanes;
+pub use self::op::{OpenOp, SealOp};
+use crate::algorithm::Algorithm;
+use crate::framing::GCM_ICV_BYTES;
 
 /// An integrity check value of AES-GCM.
 pub type Icv = [u8; GCM_ICV_BYTES];
@@ -74,54 +81,17 @@ pub enum EngineError {
     },
 }
 
-/// One encryption in place.
-#[derive(Debug)]
-pub struct SealOp<'a> {
-    /// Key of the SA.
-    pub key: &'a SaKey,
-    /// Of the packet, never the same twice with one key. Written well before the call: a wide load of bytes just written
-    /// by narrow stores stalls.
-    pub nonce: &'a Nonce,
-    /// SPI and sequence number as [`crate::framing::Aad`] has them, 8 or 12 bytes.
-    pub aad: &'a [u8],
-    /// From [`crate::framing::Framing::operation_at`] on: room for the IV if that is authenticated, plaintext, room for the
-    /// ICV; IV, ciphertext and ICV afterwards.
-    pub text_and_icv: &'a mut [u8],
-}
-
-/// One decryption in place. The text of a packet that is not authentic is left in an unspecified state.
-#[derive(Debug)]
-pub struct OpenOp<'a> {
-    /// Key of the SA.
-    pub key: &'a SaKey,
-    /// Salt and IV with AES-GCM, else not looked at; written well before the call.
-    pub nonce: &'a Nonce,
-    /// SPI and sequence number as [`crate::framing::Aad`] has them, 8 or 12 bytes.
-    pub aad: &'a [u8],
-    /// From [`crate::framing::Framing::operation_at`] on: the IV if that is authenticated, ciphertext, ICV; plaintext in
-    /// place of the ciphertext afterwards.
-    pub text_and_icv: &'a mut [u8],
-}
-
-/// What an engine does with one packet of AES-GCM; [`Engine`] calls it for a batch.
+/// What a thread has of an engine: it does whole batches, of packets of any SAs and algorithms.
 pub trait CipherEngine {
-    /// An expanded key: cipher rounds and hash powers. It wipes itself when dropped.
-    type Key;
+    /// Encrypts a batch of at most [`MAX_BATCH`] packets. Bit `i` of the result is set when operation `i` was done; a
+    /// packet without its bit must not leave.
+    fn seal<'a>(&mut self, ops: impl Iterator<Item = SealOp<'a>>) -> u64;
 
-    /// Expands a key of the algorithm's length in place, so that no copy is left behind.
-    fn expand(&self, gcm: Gcm, key: &[u8], into: &mut SaKey);
-
-    /// The engine's part of a key; `None` if another engine expanded it.
-    fn key<'a>(&self, key: &'a SaKey) -> Option<&'a Self::Key>;
-
-    /// Encrypts `text` in place and writes its ICV; `false` if it could not.
-    fn seal(&self, key: &Self::Key, nonce: &Nonce, aad: &[u8], text: &mut [u8], icv: &mut Icv) -> bool;
-
-    /// Decrypts `text` in place; `false` if it is not authentic.
-    fn open(&self, key: &Self::Key, nonce: &Nonce, aad: &[u8], text: &mut [u8], icv: &Icv) -> bool;
+    /// Decrypts a batch of at most [`MAX_BATCH`] packets. Bit `i` of the result is set when packet `i` is authentic.
+    fn open<'a>(&mut self, ops: impl Iterator<Item = OpenOp<'a>>) -> u64;
 }
 
-/// The expanded key of an SA, made by [`Engine::expand`] in its final place.
+/// The expanded key of an SA, made by [`Engine::expand`] in its final place. It wipes itself when dropped.
 #[derive(Default)]
 pub struct SaKey(Expanded);
 
@@ -134,10 +104,12 @@ enum Expanded {
     #[default]
     Empty,
     #[cfg(feature = "ipsec-mb")]
-    IpsecMb(ipsec_mb::Key),
+    IpsecMb(ipsec_mb::gcm::Key),
+    #[cfg(feature = "ipsec-mb")]
+    IpsecMbSeparate(ipsec_mb::separate::Key),
     Portable(portable::Key),
-    /// Of whichever engine. Boxed: it is large, and not the one for speed.
-    Separate(Box<separate::Key>),
+    /// Of the portable engine, or of ipsec-mb where that has nothing faster.
+    PortableSeparate(Box<separate::Key>),
 }
 
 impl SaKey {
@@ -147,7 +119,9 @@ impl SaKey {
         match &self.0 {
             #[cfg(feature = "ipsec-mb")]
             Expanded::IpsecMb(key) => key.touch(),
-            Expanded::Empty | Expanded::Portable(_) | Expanded::Separate(_) => 0,
+            #[cfg(feature = "ipsec-mb")]
+            Expanded::IpsecMbSeparate(key) => key.touch(),
+            Expanded::Empty | Expanded::Portable(_) | Expanded::PortableSeparate(_) => 0,
         }
     }
 }
@@ -158,7 +132,8 @@ impl std::fmt::Debug for SaKey {
     }
 }
 
-/// The engine that was chosen. Cheap to copy and shared by all threads.
+/// The engine that was chosen. Cheap to copy and shared by all threads: it expands keys. A thread that seals and opens
+/// has [`Lanes`] of its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Engine(Selected);
 
@@ -167,16 +142,6 @@ enum Selected {
     #[cfg(feature = "ipsec-mb")]
     IpsecMb(ipsec_mb::IpsecMb),
     Portable(portable::Portable),
-}
-
-macro_rules! with_engine {
-    ($self:expr, $engine:ident => $body:expr) => {
-        match &$self.0 {
-            #[cfg(feature = "ipsec-mb")]
-            Selected::IpsecMb($engine) => $body,
-            Selected::Portable($engine) => $body,
-        }
-    };
 }
 
 impl Engine {
@@ -206,7 +171,7 @@ impl Engine {
     }
 
     fn proven(self) -> Result<Self, EngineError> {
-        if self_test::passes(&self) { Ok(self) } else { Err(EngineError::SelfTest(self.name())) }
+        if self_test::passes(&self)? { Ok(self) } else { Err(EngineError::SelfTest(self.name())) }
     }
 
     /// Which engine this is.
@@ -248,62 +213,19 @@ impl Engine {
                 return Err(EngineError::KeyLength { which, expected, found: key.len() });
             }
         }
-        match algorithm {
-            Algorithm::Combined(gcm) => with_engine!(self, engine => engine.expand(gcm, keys.cipher, into)),
-            Algorithm::Separate(cipher, integrity) => {
-                let expanded = separate::Key::new(cipher, integrity, keys).map(Box::new);
-                *into = SaKey(expanded.map_or(Expanded::Empty, Expanded::Separate));
-            }
+        match &self.0 {
+            #[cfg(feature = "ipsec-mb")]
+            Selected::IpsecMb(engine) => engine.expand(algorithm, keys, into),
+            Selected::Portable(engine) => engine.expand(algorithm, keys, into),
         }
         Ok(())
     }
 
-    /// Encrypts a batch of at most [`MAX_BATCH`] packets. Bit `i` of the result is set when operation `i` was done; a
-    /// packet without its bit must not leave.
-    #[inline]
-    pub fn seal<'a>(&self, ops: impl Iterator<Item = SealOp<'a>>) -> u64 {
-        with_engine!(self, engine => run(ops, |op| {
-            let Some(key) = engine.key(op.key) else { return seal_separately(op) };
-            let Some((text, icv)) = op.text_and_icv.split_last_chunk_mut() else { return false };
-            engine.seal(key, op.nonce, op.aad, text, icv)
-        }))
+    /// What one thread needs to seal and open.
+    ///
+    /// # Errors
+    /// The library did not start.
+    pub fn lanes(&self) -> Result<Lanes, EngineError> {
+        Lanes::new(self)
     }
-
-    /// Decrypts a batch of at most [`MAX_BATCH`] packets. Bit `i` of the result is set when packet `i` is authentic.
-    #[inline]
-    pub fn open<'a>(&self, ops: impl Iterator<Item = OpenOp<'a>>) -> u64 {
-        with_engine!(self, engine => run(ops, |op| {
-            let Some(key) = engine.key(op.key) else { return open_separately(op) };
-            let Some((text, icv)) = op.text_and_icv.split_last_chunk_mut() else { return false };
-            engine.open(key, op.nonce, op.aad, text, icv)
-        }))
-    }
-}
-
-/// Out of the way of AES-GCM.
-#[cold]
-#[inline(never)]
-fn seal_separately(op: SealOp<'_>) -> bool {
-    match &op.key.0 {
-        Expanded::Separate(key) => key.seal(op.nonce, op.aad, op.text_and_icv),
-        _ => false,
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn open_separately(op: OpenOp<'_>) -> bool {
-    match &op.key.0 {
-        Expanded::Separate(key) => key.open(op.aad, op.text_and_icv),
-        _ => false,
-    }
-}
-
-#[inline]
-fn run<O>(ops: impl Iterator<Item = O>, mut one: impl FnMut(O) -> bool) -> u64 {
-    let mut done = 0;
-    for (at, op) in ops.take(MAX_BATCH).enumerate() {
-        done |= u64::from(one(op)) << at;
-    }
-    done
 }

@@ -57,7 +57,8 @@ impl Gateway {
     pub fn with_capacities(choice: Choice, capacities: Capacities) -> Self {
         let region = Region::anonymous(capacities).unwrap().leak();
         let engine = Engine::select(choice).unwrap();
-        let worker = Pipeline::new(engine, Shared::new(region, 0).unwrap(), LinearRoutes::new());
+        let worker =
+            Pipeline::new(engine.lanes().unwrap(), Shared::new(region, 0).unwrap(), LinearRoutes::new());
         let outcome = Outcome::new();
         let (next_route, next_neighbour) = (0, 0);
         let mut gateway =

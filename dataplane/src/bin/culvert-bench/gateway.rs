@@ -35,7 +35,7 @@ impl Gateway {
         let tables = HostTables::new(region, engine, host_link)?;
         let shared = Shared::new(region, 0).context("the region has a worker")?;
         let routes = Fib::new(eal, name, FibCapacity { v4_routes: 8192, v6_routes: 256 })?;
-        let worker = Worker::new(engine, shared, routes, worker_link);
+        let worker = Worker::new(engine.lanes()?, shared, routes, worker_link);
         let records = Records::new(region.writer()?, role);
         Ok(Self { region, records, tables, worker })
     }

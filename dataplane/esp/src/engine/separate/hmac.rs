@@ -37,7 +37,7 @@ impl Authenticator {
     }
 
     /// Writes as much of the value over the parts as `icv` has room for.
-    pub(super) fn write(&self, parts: [&[u8]; 3], icv: &mut [u8]) {
+    pub(super) fn write(&self, parts: [&[u8]; 2], icv: &mut [u8]) {
         match self {
             Self::Md5(state) => write(state, parts, icv),
             Self::Sha1(state) => write(state, parts, icv),
@@ -48,7 +48,7 @@ impl Authenticator {
     }
 
     /// Whether the value over the parts begins with `icv`, in a time that does not tell where it differs.
-    pub(super) fn verifies(&self, parts: [&[u8]; 3], icv: &[u8]) -> bool {
+    pub(super) fn verifies(&self, parts: [&[u8]; 2], icv: &[u8]) -> bool {
         match self {
             Self::Md5(state) => verifies(state, parts, icv),
             Self::Sha1(state) => verifies(state, parts, icv),
@@ -59,19 +59,19 @@ impl Authenticator {
     }
 }
 
-fn over<D: EagerHash>(state: &Hmac<D>, parts: [&[u8]; 3]) -> Hmac<D> {
+fn over<D: EagerHash>(state: &Hmac<D>, parts: [&[u8]; 2]) -> Hmac<D> {
     let mut state = state.clone();
     parts.into_iter().for_each(|part| state.update(part));
     state
 }
 
-fn write<D: EagerHash>(state: &Hmac<D>, parts: [&[u8]; 3], icv: &mut [u8]) {
+fn write<D: EagerHash>(state: &Hmac<D>, parts: [&[u8]; 2], icv: &mut [u8]) {
     let mut value = over(state, parts).finalize().into_bytes();
     icv.iter_mut().zip(&value).for_each(|(byte, value)| *byte = *value);
     // What is not sent of it is nobody's business, and it may be a key.
     value.as_mut_slice().zeroize();
 }
 
-fn verifies<D: EagerHash>(state: &Hmac<D>, parts: [&[u8]; 3], icv: &[u8]) -> bool {
+fn verifies<D: EagerHash>(state: &Hmac<D>, parts: [&[u8]; 2], icv: &[u8]) -> bool {
     over(state, parts).verify_truncated_left(icv).is_ok()
 }
