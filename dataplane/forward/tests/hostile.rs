@@ -4,6 +4,7 @@
 
 mod support;
 
+use esp::CipherEngine;
 use packet::{Frame, Meta, TestFrame, Twin};
 use proptest::prelude::*;
 use shm::Drop;
@@ -104,8 +105,10 @@ proptest! {
         plausible in 0u8..4,
         next_header in prop_oneof![Just(4u8), Just(41), Just(47), Just(59), Just(17), any::<u8>()],
         pad in 0u8..12,
+        suite: u8,
     ) {
-        let (_, mut beta) = pair(Shape { tunnel_mode, crypto_map, ..Shape::default() });
+        let suite = Suite::any(suite);
+        let (_, mut beta) = pair(Shape { tunnel_mode, crypto_map, suite, ..Shape::default() });
         let mut text = match plausible {
             0 => inner,
             1 => packet_v4(ALPHA, BETA, 47, &gre_packet(None, 0x800, &inner)),
@@ -113,30 +116,54 @@ proptest! {
             _ => packet_v6(host_v6(1, 2), host_v6(2, 2), 17, &inner),
         };
         text.extend(1..=pad);
-        while (text.len() + 2) % 4 != 0 {
-            text.push(pad);
-        }
+        let missing = suite.algorithm().framing().pad_len(text.len());
+        text.resize(text.len() + missing, pad);
         text.extend([pad, next_header]);
-        let frame = seal_as_alpha(&beta, text);
+        let frame = seal_as_alpha(&beta, suite, &text);
         let seen = beta.wire(BLACK, &[frame]);
         let silent = u64::from(next_header == 59 && seen.nothing() && total_drops(&beta) == 0);
         prop_assert_eq!(seen.sent.len() as u64 + seen.punted.len() as u64 + total_drops(&beta) + silent, 1);
     }
 }
 
-/// Seals any text with the key of beta's inbound SA.
-fn seal_as_alpha(beta: &Gateway, text: Vec<u8>) -> Vec<u8> {
+/// Seals any text of whole blocks with the keys of beta's inbound SA.
+fn seal_as_alpha(beta: &Gateway, suite: Suite, text: &[u8]) -> Vec<u8> {
+    let (mut cipher, mut integrity) = ([0x42; 32], [0x43; 64]);
+    (cipher[0], integrity[0]) = (2, 2);
+    let algorithm = suite.algorithm();
+    let framing = algorithm.framing();
+    let keys = esp::Keys {
+        cipher: &cipher[..algorithm.key_bytes()],
+        integrity: &integrity[..algorithm.integrity_key_bytes()],
+    };
     let mut key = esp::SaKey::default();
-    let mut secret = [0x42; 16];
-    secret[0] = 2;
-    let keys = esp::Keys { cipher: &secret, integrity: &[] };
-    beta.engine.expand(esp::Algorithm::Combined(esp::Gcm::Aes128), keys, &mut key).unwrap();
+    beta.engine.expand(algorithm, keys, &mut key).unwrap();
     let (nonce, aad) = (esp::framing::nonce([1, 2, 3, 4], 1), esp::framing::Aad::new(0x1002, 1, true));
-    let mut sealed = [text, vec![0; 16]].concat();
-    let op = esp::SealOp { key: &key, nonce: &nonce, aad: aad.as_bytes(), text_and_icv: &mut sealed };
-    assert_eq!(beta.engine.seal(std::iter::once(op)), 1);
-    let esp = [&0x1002u32.to_be_bytes()[..], &1u32.to_be_bytes(), &1u64.to_be_bytes(), &sealed].concat();
+    // The IV of AES-GCM is the sequence number; that of CBC the engine writes.
+    let mut esp = [&0x1002u32.to_be_bytes()[..], &1u32.to_be_bytes(), &1u64.to_be_bytes()].concat();
+    esp.resize(framing.payload_at(), 0);
+    esp.extend(text);
+    esp.resize(esp.len() + framing.icv_bytes(), 0);
+    let text_and_icv = &mut esp[framing.operation_at()..];
+    let op = esp::SealOp { key: &key, nonce: &nonce, aad: aad.as_bytes(), text_and_icv };
+    assert_eq!(beta.engine.lanes().unwrap().seal(std::iter::once(op)), 1);
     frame_v4(BLACK, &packet_v4(ALPHA, BETA, 50, &esp))
+}
+
+/// A pad length that reaches beyond the payload, and padding that is not 1, 2, 3 (RFC 4303 section 2.4): authentic, and
+/// counted as malformed all the same.
+#[test]
+fn lying_padding_of_an_authentic_packet_is_malformed() {
+    for suite in Suite::all() {
+        for (lie, text_len) in [([30, 47], 32), ([255, 47], 32), ([31, 4], 32), ([7, 47], 48)] {
+            let (_, mut beta) = pair(Shape { suite, ..Shape::default() });
+            let mut text = vec![0xaa; text_len];
+            text[text_len - 2..].copy_from_slice(&lie);
+            let frame = seal_as_alpha(&beta, suite, &text);
+            assert!(beta.wire(BLACK, &[frame]).nothing());
+            assert_eq!(beta.all_drops(), [("esp_malformed", 1)], "{suite:?}, {lie:?}");
+        }
+    }
 }
 
 /// A frame whose pool is empty.
@@ -184,7 +211,7 @@ fn an_empty_pool_costs_the_packet_and_no_more() {
     let shared = forward::Shared::new(region, 0).unwrap();
     let engine = esp::Engine::select(esp::Choice::Portable).unwrap();
     let mut worker: forward::Pipeline<Last, packet::LinearRoutes, packet::LinearClassifier> =
-        forward::Pipeline::new(engine, shared, packet::LinearRoutes::new());
+        forward::Pipeline::new(engine.lanes().unwrap(), shared, packet::LinearRoutes::new());
     let mut record: shm::records::PortRecord = zerocopy::FromZeros::new_zeroed();
     (record.present, record.enabled, record.mtu_bytes) = (1, 1, 1500);
     assert!(worker.apply(forward::Update::port(BLACK, Some(&record), port_mac(BLACK))).is_ok());

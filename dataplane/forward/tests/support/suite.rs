@@ -46,6 +46,24 @@ impl Suite {
         algorithm::is_combined(self.algorithm)
     }
 
+    /// As the engines name it.
+    pub fn algorithm(self) -> esp::Algorithm {
+        use esp::{Cbc, Gcm};
+        let combined = esp::Algorithm::Combined;
+        let separate = |cipher| {
+            let number = usize::from(self.integrity - integrity::HMAC_MD5_96);
+            esp::Algorithm::Separate(cipher, esp::Integrity::ALL[number])
+        };
+        match self.algorithm {
+            algorithm::AES_128_GCM_16 => combined(Gcm::Aes128),
+            algorithm::AES_256_GCM_16 => combined(Gcm::Aes256),
+            algorithm::AES_128_CBC => separate(Cbc::Aes128),
+            algorithm::AES_192_CBC => separate(Cbc::Aes192),
+            algorithm::AES_256_CBC => separate(Cbc::Aes256),
+            _ => separate(Cbc::TripleDes),
+        }
+    }
+
     /// Length of the cipher's key.
     pub fn key_len(self) -> usize {
         usize::from(algorithm::key_len(self.algorithm).unwrap())
