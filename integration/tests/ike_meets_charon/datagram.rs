@@ -2,14 +2,103 @@
 
 use std::ops::Range;
 
-const HEADER: usize = 28;
+pub(crate) const HEADER: usize = 28;
+const PAYLOAD_HEADER: usize = 4;
 /// Exchange types.
 pub(crate) const IKE_SA_INIT: u8 = 34;
 pub(crate) const CREATE_CHILD_SA: u8 = 36;
 /// Payload types.
+pub(crate) const SA: u8 = 33;
 pub(crate) const KEY_EXCHANGE: u8 = 34;
 pub(crate) const NONCE: u8 = 40;
-const NOTIFY: u8 = 41;
+pub(crate) const NOTIFY: u8 = 41;
+pub(crate) const TS_I: u8 = 44;
+pub(crate) const TS_R: u8 = 45;
+
+/// A payload as it stands in a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Payload {
+    pub(crate) kind: u8,
+    /// The critical bit, and seven that are reserved.
+    pub(crate) flags: u8,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Payload {
+    /// One that is not critical.
+    pub(crate) fn new(kind: u8, body: Vec<u8>) -> Self {
+        Self { kind, flags: 0, body }
+    }
+
+    /// A notification.
+    pub(crate) fn notify(protocol: u8, spi: &[u8], kind: u16, data: &[u8]) -> Self {
+        let mut body = vec![protocol, u8::try_from(spi.len()).unwrap_or(0)];
+        body.extend(kind.to_be_bytes());
+        body.extend(spi);
+        body.extend(data);
+        Self::new(NOTIFY, body)
+    }
+
+    /// Type of a notification.
+    pub(crate) fn notified(&self) -> Option<u16> {
+        let kind = self.body.get(2..4).filter(|_| self.kind == NOTIFY)?;
+        Some(u16::from_be_bytes(kind.try_into().ok()?))
+    }
+
+    /// Puts a transform before the others of the first proposal (RFC 7296 section 3.3.1).
+    pub(crate) fn add_transform(&mut self, kind: u8, id: u16) {
+        const PROPOSAL_HEADER: usize = 8;
+        let at = PROPOSAL_HEADER + self.body.get(6).map_or(0, |spi| usize::from(*spi));
+        let [high, low] = id.to_be_bytes();
+        drop(self.body.splice(at..at, [3, 0, 0, 8, kind, 0, high, low]));
+        let length = u16::from_be_bytes([self.body[2], self.body[3]]) + 8;
+        self.body[2..4].copy_from_slice(&length.to_be_bytes());
+        self.body[7] += 1;
+    }
+}
+
+/// Payloads one after the other, of which the first is of this type.
+pub(crate) fn chain(first: u8, mut rest: &[u8]) -> Option<Vec<Payload>> {
+    let mut kind = first;
+    let mut payloads = Vec::new();
+    while kind != 0 {
+        let [next, flags, high, low, ..] = *rest else { return None };
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        payloads.push(Payload { kind, flags, body: rest.get(PAYLOAD_HEADER..length)?.to_vec() });
+        rest = rest.get(length..)?;
+        kind = next;
+    }
+    Some(payloads)
+}
+
+/// The type of the first of these payloads, and their bytes.
+pub(crate) fn encode(payloads: &[Payload]) -> (u8, Vec<u8>) {
+    let mut bytes = Vec::new();
+    for (index, payload) in payloads.iter().enumerate() {
+        bytes.extend([payloads.get(index + 1).map_or(0, |next| next.kind), payload.flags]);
+        let length = u16::try_from(payload.body.len() + PAYLOAD_HEADER).unwrap_or(0);
+        bytes.extend(length.to_be_bytes());
+        bytes.extend(&payload.body);
+    }
+    (payloads.first().map_or(0, |first| first.kind), bytes)
+}
+
+/// Changes the payloads of an unprotected message.
+pub(crate) fn edit(message: &mut Vec<u8>, edit: impl FnOnce(&mut Vec<Payload>)) {
+    let first = message.get(16).copied().unwrap_or(0);
+    let Some(mut payloads) = chain(first, message.get(HEADER..).unwrap_or_default()) else { return };
+    edit(&mut payloads);
+    let (first, bytes) = encode(&payloads);
+    message.truncate(HEADER);
+    set(message, 16, first);
+    message.extend(bytes);
+    *message = with_length(std::mem::take(message));
+}
+
+/// The first payload of a type.
+pub(crate) fn find(payloads: &mut [Payload], kind: u8) -> Option<&mut Payload> {
+    payloads.iter_mut().find(|payload| payload.kind == kind)
+}
 
 /// A message that bears this notification alone, with the SPIs, exchange, flags and message id of `message`.
 pub(crate) fn with_notify(message: &[u8], kind: u16, data: &[u8]) -> Vec<u8> {
@@ -79,6 +168,12 @@ pub(crate) fn set(message: &mut [u8], at: usize, value: u8) {
 /// Exchange type, of a message with or without the non-ESP marker (RFC 3948 section 2.2).
 pub(crate) fn exchange(datagram: &[u8]) -> Option<u8> {
     datagram.strip_prefix(&[0; 4]).unwrap_or(datagram).get(18).copied()
+}
+
+/// Makes it a message of another exchange.
+pub(crate) fn set_exchange(datagram: &mut [u8], kind: u8) {
+    let marker = if datagram.starts_with(&[0; 4]) { 4 } else { 0 };
+    set(datagram, marker + 18, kind);
 }
 
 fn with_length(mut message: Vec<u8>) -> Vec<u8> {

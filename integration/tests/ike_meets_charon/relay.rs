@@ -21,6 +21,8 @@ pub(crate) enum Action {
     Drop,
     /// It comes as this makes it.
     Change(Change),
+    /// It waits, and what comes after it.
+    Hold,
 }
 
 /// What somebody on the way makes of a datagram.
@@ -86,6 +88,16 @@ impl<T: Clone> Lane<T> {
         }
     }
 
+    /// Somebody on the way makes this of the datagrams that wait.
+    pub(crate) fn change_held(&mut self, mut change: impl FnMut(&mut Vec<u8>)) {
+        self.held.iter_mut().flatten().for_each(|(_, bytes)| change(bytes));
+    }
+
+    /// A datagram of somebody's on the way, past all that waits.
+    pub(crate) fn inject(&mut self, now: Instant, way: T, bytes: Vec<u8>) {
+        self.ready.push_back((now, way, bytes));
+    }
+
     /// What waits is lost.
     pub(crate) fn forget(&mut self) {
         self.held = None;
@@ -105,6 +117,7 @@ impl<T: Clone> Lane<T> {
             match self.script.remove(&number) {
                 Some(Action::Drop) => return,
                 Some(Action::Change(change)) => change(&mut bytes),
+                Some(Action::Hold) => self.hold(),
                 None => {}
             }
         }

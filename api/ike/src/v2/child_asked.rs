@@ -65,6 +65,12 @@ impl Established {
             self.child_refused(ends, core, now, request, phase, picked);
             return;
         }
+        if let Some(error) = picked.error() {
+            // Section 3.10.1: whatever else the answer says, the request has failed.
+            let cause = request.refused(phase, error);
+            self.abort_child(ends, core, now, &request, cause);
+            return;
+        }
         let agreement = match request.agree(ends, &self.config, phase, nonces, picked) {
             Ok(agreement) => agreement,
             Err(cause) => {

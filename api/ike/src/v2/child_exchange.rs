@@ -7,6 +7,7 @@ use super::core::Core;
 use super::established::{DUPLICATE_CHECK, DUPLICATE_FORCED, Established, Held, Installing, Job, Life};
 use super::payloads::Picked;
 use super::sa::Ends;
+use crate::crypto::Datagrams;
 use crate::exchange::after;
 use crate::wire::registry::notify;
 use crate::wire::{Exchange, Notify, Payload, Protocol};
@@ -16,7 +17,7 @@ use crate::{Cause, ChildConfig, ChildId, ChildPair, Event, OperationId, Output, 
 const CHILD_JITTER_PERCENT: u32 = 10;
 
 impl Established {
-    /// A CREATE_CHILD_SA request: a new child, a child's rekey, or the IKE SA's own.
+    /// A CREATE_CHILD_SA request: a new child, a child's rekey, or the IKE SA's own. Gives an answer INVALID_SYNTAX.
     pub(super) fn handle_create_child(
         &mut self,
         ends: &mut Ends,
@@ -24,28 +25,26 @@ impl Established {
         now: Instant,
         path: Path,
         picked: Picked,
-    ) {
+    ) -> Option<Datagrams> {
         let asks_ike =
             picked.sa.as_ref().and_then(|sa| sa.first()).is_some_and(|first| first.protocol == Protocol::Ike);
         if asks_ike {
-            self.handle_ike_rekey(ends, core, now, path, &picked);
-            return;
+            return self.handle_ike_rekey(ends, core, now, path, &picked);
         }
         match self.negotiate_child(ends, core, &picked) {
-            Ok((answer, rekeys)) => self.answer_child(ends, core, now, path, answer, rekeys),
+            Ok((answer, rekeys)) => {
+                self.answer_child(ends, core, now, path, answer, rekeys);
+                None
+            }
             Err(refusal) => {
                 core.count("children_refused");
-                self.respond(
-                    ends,
-                    core,
-                    now,
-                    Exchange::CreateChildSa,
-                    path,
-                    &[Payload::Notify(refusal.error)],
-                );
+                let malformed = refusal.error.kind == notify::INVALID_SYNTAX;
+                let payloads = [Payload::Notify(refusal.error)];
+                let answer = self.respond(ends, core, now, Exchange::CreateChildSa, path, &payloads);
                 if let (Some(child), Some(cause)) = (refusal.child, refusal.cause) {
                     self.child_failed(ends, core, now, child, *cause);
                 }
+                malformed.then_some(answer)
             }
         }
     }

@@ -221,16 +221,14 @@ impl Established {
         inbound: &Inbound<'_>,
         picked: Picked,
     ) -> Stage {
-        match inbound.message.header.exchange {
-            Exchange::CreateChildSa => {
-                self.handle_create_child(ends, core, now, inbound.path, picked);
-                Stage::Established(self)
-            }
-            Exchange::IkeFollowupKe => {
-                self.handle_followup(ends, core, now, inbound.path, &picked);
-                Stage::Established(self)
-            }
-            _ => self.handle_informational(ends, core, now, inbound, &picked),
+        let malformed = match inbound.message.header.exchange {
+            Exchange::CreateChildSa => self.handle_create_child(ends, core, now, inbound.path, picked),
+            Exchange::IkeFollowupKe => self.handle_followup(ends, core, now, inbound.path, &picked),
+            _ => return self.handle_informational(ends, core, now, inbound, &picked),
+        };
+        match malformed {
+            Some(answer) => self.end_as_malformed(ends, core, now, answer),
+            None => Stage::Established(self),
         }
     }
 
@@ -242,6 +240,9 @@ impl Established {
         request: Request,
         picked: Picked,
     ) -> Stage {
+        if picked.notify(notify::INVALID_SYNTAX).is_some() && self.is_active() {
+            return self.ended_as_malformed(ends, core, now, &request);
+        }
         let stage = match request {
             Request::Child(request) => {
                 self.child_answered(ends, core, now, *request, &picked);
@@ -297,11 +298,7 @@ impl Established {
         let exchange = inbound.message.header.exchange;
         let error = Notify::new(notify::INVALID_SYNTAX, Vec::new());
         let answer = self.respond(ends, core, now, exchange, inbound.path, &[Payload::Notify(error)]);
-        let cause = Cause::Protocol {
-            phase: Phase::Informational,
-            detail: "malformed payloads in a request".to_owned(),
-        };
-        self.end_answering(ends, core, now, answer, Some(cause))
+        self.end_as_malformed(ends, core, now, answer)
     }
 
     pub(super) fn accept_request(&mut self, digest: RequestDigest) {

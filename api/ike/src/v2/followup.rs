@@ -12,7 +12,7 @@ use super::established::{Established, Job, Life, Request};
 use super::key_exchanges::KeyExchanges;
 use super::payloads::Picked;
 use super::sa::Ends;
-use crate::crypto::{Decapsulator, IkeKeys, IkeSuite, Spis, encapsulate};
+use crate::crypto::{Datagrams, Decapsulator, IkeKeys, IkeSuite, Spis, encapsulate};
 use crate::exchange::after;
 use crate::wire::registry::notify;
 use crate::wire::{Exchange, Notify, Payload};
@@ -178,7 +178,7 @@ impl Established {
         link
     }
 
-    /// Answers the next key exchange of what the peer asked for.
+    /// Answers the next key exchange of what the peer asked for. Gives an answer INVALID_SYNTAX.
     pub(super) fn handle_followup(
         &mut self,
         ends: &Ends,
@@ -186,18 +186,19 @@ impl Established {
         now: Instant,
         path: Path,
         picked: &Picked,
-    ) {
-        let payloads = match self.answer_followup(ends, core, now, path, picked) {
-            Ok(Some(payloads)) => payloads,
+    ) -> Option<Datagrams> {
+        let (payloads, malformed) = match self.answer_followup(ends, core, now, path, picked) {
+            Ok(Some(payloads)) => (payloads, false),
             // The dataplane is asked first.
-            Ok(None) => return,
+            Ok(None) => return None,
             Err(kind) => {
                 self.forget_followup(core);
                 core.count("followups_refused");
-                vec![Payload::Notify(Notify::new(kind, Vec::new()))]
+                (vec![Payload::Notify(Notify::new(kind, Vec::new()))], kind == notify::INVALID_SYNTAX)
             }
         };
-        self.respond(ends, core, now, Exchange::IkeFollowupKe, path, &payloads);
+        let answer = self.respond(ends, core, now, Exchange::IkeFollowupKe, path, &payloads);
+        malformed.then_some(answer)
     }
 
     fn answer_followup(

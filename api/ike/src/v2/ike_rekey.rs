@@ -12,7 +12,7 @@ use super::key_exchanges::KeyExchanges;
 use super::payloads::Picked;
 use super::proposals::{self, Additional};
 use super::sa::{Ends, IkeSa, Stage};
-use crate::crypto::{IkeKeys, KeyPair, Spis};
+use crate::crypto::{Datagrams, IkeKeys, KeyPair, Spis};
 use crate::exchange::after;
 use crate::wire::registry::notify;
 use crate::wire::{Exchange, Notify, Payload, Protocol};
@@ -22,7 +22,7 @@ use crate::{Connection, Group, IkeSaId, Path};
 pub(crate) struct IkeRekeyRequest {
     /// Id of the SA to be.
     id: IkeSaId,
-    spi: u64,
+    pub(super) spi: u64,
     nonce: Vec<u8>,
     key_pair: KeyPair,
     group_changed: bool,
@@ -64,7 +64,7 @@ impl Established {
             || !self.installing.is_empty()
     }
 
-    /// The peer wants to rekey the IKE SA.
+    /// The peer wants to rekey the IKE SA. Gives an answer INVALID_SYNTAX.
     pub(super) fn handle_ike_rekey(
         &mut self,
         ends: &Ends,
@@ -72,15 +72,17 @@ impl Established {
         now: Instant,
         path: Path,
         picked: &Picked,
-    ) {
-        let payloads = match self.answer_ike_rekey(ends, core, now, picked) {
-            Ok(payloads) => payloads,
+    ) -> Option<Datagrams> {
+        let (payloads, malformed) = match self.answer_ike_rekey(ends, core, now, picked) {
+            Ok(payloads) => (payloads, false),
             Err(error) => {
                 core.count("ike_rekeys_refused");
-                vec![Payload::Notify(error)]
+                let malformed = error.kind == notify::INVALID_SYNTAX;
+                (vec![Payload::Notify(error)], malformed)
             }
         };
-        self.respond(ends, core, now, Exchange::CreateChildSa, path, &payloads);
+        let answer = self.respond(ends, core, now, Exchange::CreateChildSa, path, &payloads);
+        malformed.then_some(answer)
     }
 
     fn answer_ike_rekey(

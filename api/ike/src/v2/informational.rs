@@ -5,12 +5,14 @@ use std::time::Instant;
 use super::auth::ANSWER_KEPT;
 use super::core::{Core, Followup};
 use super::established::{Established, Job, Life, Request};
+use super::followup::Asked;
 use super::payloads::Picked;
 use super::sa::{Ends, Inbound, Stage};
+use crate::crypto::Datagrams;
 use crate::exchange::after;
 use crate::wire::registry::notify;
 use crate::wire::{Delete, Exchange, Payload};
-use crate::{Cause, Event};
+use crate::{Cause, Event, Phase};
 
 /// Deletes remembered for an answer that is under way.
 const MAX_DELETED_EARLY: usize = 16;
@@ -47,6 +49,53 @@ impl Established {
         payloads.extend((!ours.is_empty()).then_some(Payload::Delete(Delete::Esp(ours))));
         self.respond(ends, core, now, Exchange::Informational, inbound.path, &payloads);
         Stage::Established(self)
+    }
+
+    /// Section 2.21.3: INVALID_SYNTAX, which `answer` says, is fatal for the IKE SA.
+    pub(super) fn end_as_malformed(
+        self: Box<Self>,
+        ends: &Ends,
+        core: &mut Core,
+        now: Instant,
+        answer: Datagrams,
+    ) -> Stage {
+        let detail = "malformed payloads in a request".to_owned();
+        let cause = Cause::Protocol { phase: Phase::Informational, detail };
+        self.end_answering(ends, core, now, answer, Some(cause))
+    }
+
+    /// The same, where the peer says it of a request of ours: the IKE SA is gone there, and no DELETE follows.
+    pub(super) fn ended_as_malformed(
+        self: Box<Self>,
+        ends: &Ends,
+        core: &mut Core,
+        now: Instant,
+        request: &Request,
+    ) -> Stage {
+        let phase = match request {
+            Request::Child(request) => {
+                core.esp.remove(&request.spi_in);
+                Phase::CreateChildSa
+            }
+            Request::RekeyIke(request) => {
+                core.by_spi.remove(&request.spi);
+                Phase::CreateChildSa
+            }
+            Request::Followup(request) => {
+                match &request.asked {
+                    Asked::IkeSa(agreement) => core.by_spi.remove(&agreement.spis.initiator),
+                    Asked::Child(asked) => core.esp.remove(&asked.request.spi_in),
+                };
+                Phase::CreateChildSa
+            }
+            Request::DeleteChild(_) | Request::DeleteIke | Request::Probe => Phase::Informational,
+        };
+        self.close(
+            ends,
+            core,
+            now,
+            Some(Cause::Notify { notify: notify::name(notify::INVALID_SYNTAX), phase }),
+        )
     }
 
     /// Ends the pair whose outbound SPI the peer named; gives our half, to be named in the answer. When both delete
