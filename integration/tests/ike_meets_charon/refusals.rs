@@ -232,6 +232,32 @@ fn one_answer_to_every_false_credential() -> Result<()> {
     })
 }
 
+/// Whatever the responder has wrong: nothing is installed, and it hears no more than that its proof, or ours, failed.
+#[test]
+fn no_false_credential_of_a_responder_is_taken() -> Result<()> {
+    let cable = Cable::new()?;
+    scenario(6, "wrong key, wrong identity, both: none is taken", Role::Initiator).judge(|| {
+        let right = Settings::default();
+        for (key, own_id) in [
+            ("not what we have", right.own_id),
+            (right.secret, "someone.else.example"),
+            ("not what we have", "someone.else.example"),
+        ] {
+            let settings = Settings { secret: key, own_id, ..Settings::default() };
+            let engine = cable.begin(Role::Initiator, connection(), &settings)?;
+            let cause = engine.ike_down()?;
+            ensure!(matches!(cause, Cause::AuthenticationFailed { .. }), "{cause}");
+            let up = |event: &Event| matches!(event, Event::IkeUp { .. } | Event::ChildUp { .. });
+            let state = engine.state();
+            ensure!(!state.events.iter().any(up) && state.pairs.is_empty(), "{:?}", state.events);
+            drop(state);
+            drop(engine);
+            cable.charon.try_swanctl("--terminate --ike far --force --timeout 1")?;
+        }
+        Ok(())
+    })
+}
+
 #[test]
 fn traffic_selectors_without_overlap() -> Result<()> {
     let cable = Cable::new()?;
