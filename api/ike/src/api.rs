@@ -232,7 +232,8 @@ pub struct Ikev1 {
     /// cannot narrow, and routers with crypto maps send `0.0.0.0/0` with protocol 47. Otherwise they must be equal.
     pub accept_superset: bool,
     /// Begin by aggressive mode, and answer a peer that does: identities go in clear, and with a pre-shared key a hash
-    /// under it goes to whoever asks. Otherwise it is refused.
+    /// under it goes to whoever asks. Otherwise it is refused. An answer that would be longer than what it answers is not
+    /// given, which leaves out most that bear a certificate.
     pub aggressive_mode: bool,
 }
 

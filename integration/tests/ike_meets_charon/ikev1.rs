@@ -43,7 +43,7 @@ fn offering(
 }
 
 /// What routers were set up with for twenty years.
-fn classic() -> (Connection, Settings) {
+pub(crate) fn classic() -> (Connection, Settings) {
     let ours = offering(
         (IkeEncryption::Aes128Cbc, Hash::Sha1, Group::Modp1024),
         (EspEncryption::Aes128Cbc, EspIntegrity::HmacMd5_96),

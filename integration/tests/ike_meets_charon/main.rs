@@ -9,6 +9,8 @@ mod certificates_v1;
 mod charon;
 mod datagram;
 mod establishment;
+mod floods;
+mod forged_v1;
 mod groups;
 mod ikev1;
 mod keys;

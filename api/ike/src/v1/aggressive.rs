@@ -26,6 +26,18 @@ fn identity_body(config: &Connection) -> Vec<u8> {
     phase_one_identity_body(&WireIdentity::from(&config.local_identity), 0)
 }
 
+/// More than an answer gets shorter by all that it may do without.
+const MOST_SAVED_BYTES: usize = 256;
+
+/// Whoever asks has not shown that it receives where it says it is, so it gets no more bytes than came. What an answer may do
+/// without, in the order in which it is done without: half of a nonce of 256 bits, what is only announced, and last NAT
+/// traversal.
+fn shorter_and_shorter(announced: Announced) -> impl Iterator<Item = (usize, Announced)> {
+    const SHORT_NONCE_LEN_BYTES: usize = 16;
+    let trimmed = announced.trimmed().into_iter().map(|announced| (SHORT_NONCE_LEN_BYTES, announced));
+    std::iter::once((NONCE_LEN_BYTES, announced)).chain(trimmed)
+}
+
 impl Peer {
     /// Message 1. The group is that of our first proposal: its public value goes along.
     pub(super) fn begin_aggressive_mode(&mut self, core: &mut Core, now: Instant) {
@@ -205,44 +217,62 @@ impl Peer {
             return Classified::Dropped("no_key_pair");
         };
         let Ok(shared) = key_pair.agree(public_i) else { return Classified::Dropped("invalid_public_value") };
-        let nonce_r = core.random.array::<NONCE_LEN_BYTES>().to_vec();
+        let nonce_r = core.random.array::<NONCE_LEN_BYTES>();
         let id = core.new_ike_sa_id();
         let cookies = Spis { initiator: header.cookie_i, responder: core.new_ike_spi(id) };
-        let agreed = Agreed {
-            suite: choice.suite,
-            lifetime: choice.lifetime,
-            cookies,
-            sa: sa.to_vec(),
-            publics: (public_i, key_pair.public()),
-            nonces: (nonce_i, &nonce_r),
-            shared: &shared,
-        };
-        let keyed = match agreed.keyed(&self.config.authentication) {
-            Ok(keyed) => keyed,
-            Err(dropped) => return dropped,
-        };
         let identity_r = identity_body(&self.config);
-        let hash = keyed.proof_hash(false, cookies, &identity_r);
-        let Ok(proof) = keyed.prove(&self.config, &hash) else { return Classified::Dropped("no_proof") };
-        let announced = Announced::read(payloads);
-        let mut answer = vec![
-            Payload::new(kind::SA, encode_sa(&[choice.answer])),
-            Payload::new(kind::KE, key_pair.public().to_vec()),
-            Payload::new(kind::NONCE, nonce_r.clone()),
-            Payload::new(kind::ID, identity_r),
-        ];
-        answer.extend(proof);
-        answer.extend(certificate_requests(&self.config.authentication));
-        answer.extend(announced.payloads());
-        if let Some(dialect) = announced.nat {
-            answer.extend(nat::detection(dialect, keyed.suite.hash, cookies, path));
+        let chosen = encode_sa(&[choice.answer]);
+        let our_header = Header { cookie_r: cookies.responder, ..*header };
+        let mut fitting = None;
+        for (nonce_len, announced) in shorter_and_shorter(Announced::read(payloads)) {
+            let nonce_r = nonce_r.get(..nonce_len).unwrap_or(&nonce_r);
+            let agreed = Agreed {
+                suite: choice.suite,
+                lifetime: choice.lifetime,
+                cookies,
+                sa: sa.to_vec(),
+                publics: (public_i, key_pair.public()),
+                nonces: (nonce_i, nonce_r),
+                shared: &shared,
+            };
+            let keyed = match agreed.keyed(&self.config.authentication) {
+                Ok(keyed) => keyed,
+                Err(dropped) => return dropped,
+            };
+            let hash = keyed.proof_hash(false, cookies, &identity_r);
+            let Ok(proof) = keyed.prove(&self.config, &hash) else { return Classified::Dropped("no_proof") };
+            let mut answer = vec![
+                Payload::new(kind::SA, chosen.clone()),
+                Payload::new(kind::KE, key_pair.public().to_vec()),
+                Payload::new(kind::NONCE, nonce_r.to_vec()),
+                Payload::new(kind::ID, identity_r.clone()),
+            ];
+            answer.extend(proof);
+            answer.extend(certificate_requests(&self.config.authentication));
+            answer.extend(announced.payloads());
+            if let Some(dialect) = announced.nat {
+                answer.extend(nat::detection(dialect, keyed.suite.hash, cookies, path));
+            }
+            let answer = clear(our_header, &answer);
+            if answer.len() <= message.len() {
+                fitting = Some((keyed, announced, answer));
+                break;
+            }
+            // Another signature would be made for nothing.
+            if answer.len() > message.len().saturating_add(MOST_SAVED_BYTES) {
+                break;
+            }
         }
+        let Some((keyed, announced, answer)) = fitting else {
+            core.by_spi.remove(&cookies.responder);
+            return Classified::Dropped("aggressive_mode_answer_too_long");
+        };
         let stage = Stage::AggressiveAnswered { keyed: Box::new(keyed), identity: identity_i.to_vec() };
         let mut found = PhaseOne::new(id, false, cookies, path, now, stage);
         found.announced = announced;
-        let answer = clear(found.header(Exchange::AggressiveMode, 0), &answer);
         found.heard(message, answer.clone());
-        found.send(core, now, &answer);
+        // In one piece, as the question came: pieces are more bytes.
+        core.transmit(path, &answer);
         self.phase_ones.insert(id, found);
         Classified::Ike
     }

@@ -41,10 +41,19 @@ impl Peer {
         let cookies = Spis { initiator: header.cookie_i, responder: core.new_ike_spi(id) };
         let stage = Stage::SaAnswered { sa, suite: choice.suite, lifetime: choice.lifetime };
         let mut found = PhaseOne::new(id, false, cookies, path, now, stage);
-        found.announced = Announced::read(payloads);
-        let mut answer = vec![Payload::new(kind::SA, encode_sa(&[choice.answer]))];
-        answer.extend(found.announced.payloads());
-        let answer = clear(found.header(Exchange::MainMode, 0), &answer);
+        let chosen = Payload::new(kind::SA, encode_sa(&[choice.answer]));
+        let header = found.header(Exchange::MainMode, 0);
+        // Nobody has shown yet that it receives where it says it is: no more bytes go there than came.
+        let fitting = Announced::read(payloads).trimmed().into_iter().find_map(|announced| {
+            let answer: Vec<_> = std::iter::once(chosen.clone()).chain(announced.payloads()).collect();
+            let answer = clear(header, &answer);
+            (answer.len() <= message.len()).then_some((announced, answer))
+        });
+        let Some((announced, answer)) = fitting else {
+            core.by_spi.remove(&cookies.responder);
+            return None;
+        };
+        found.announced = announced;
         found.heard(message, answer.clone());
         found.send(core, now, &answer);
         self.phase_ones.insert(id, found);

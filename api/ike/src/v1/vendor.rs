@@ -69,6 +69,13 @@ impl Announced {
         ids.into_iter().map(|id| Payload::new(kind::VENDOR, id)).collect()
     }
 
+    /// The same, and less and less of it, for an answer that may not be longer than its question.
+    pub(super) fn trimmed(self) -> [Self; 4] {
+        let whole = Self { fragmentation: false, ..self };
+        let unwatched = Self { dpd: false, ..whole };
+        [self, whole, unwatched, Self::default()]
+    }
+
     /// All that we can, for the first message.
     pub(super) fn ours() -> Vec<Payload> {
         let mut payloads = Self { nat: Some(Dialect::Rfc), dpd: true, fragmentation: true }.payloads();
