@@ -7,6 +7,7 @@ mod cable;
 mod certificates;
 mod certificates_v1;
 mod charon;
+mod children;
 mod datagram;
 mod establishment;
 mod floods;

@@ -378,7 +378,10 @@ impl AuthAwaited {
                 return self.refuse(ends, core, now, request, keys, error, Some(cause));
             }
         };
-        let answer = child::answer(core, ends, &config, &picked, None, Some((&self.nonce_i, &self.nonce_r)));
+        // Who says nothing of a child wants none yet (RFC 6023 section 3).
+        let childless = picked.sa.is_none() && picked.ts_i.is_none() && picked.ts_r.is_none();
+        let nonces = Some((self.nonce_i.as_slice(), self.nonce_r.as_slice()));
+        let answer = (!childless).then(|| child::answer(core, ends, &config, &picked, None, nonces));
         let mut before = vec![Payload::IdR(our_identity)];
         before.extend(ours.certificates);
         before.push(ours.auth);
@@ -403,8 +406,13 @@ impl AuthAwaited {
             first: true,
         };
         match answer {
-            Ok(answer) => established.install_held(ends, core, now, held, answer),
-            Err(Refusal { error, cause, child }) => {
+            None => {
+                core.count("childless");
+                established.respond(ends, core, now, held.exchange, held.path, &held.before);
+                established.ike_up(ends, core);
+            }
+            Some(Ok(answer)) => established.install_held(ends, core, now, held, answer),
+            Some(Err(Refusal { error, cause, child })) => {
                 established.answer_refused(ends, core, now, held, error);
                 if let (Some(cause), Some(child)) = (cause, child) {
                     established.child_failed(ends, core, now, child, *cause);

@@ -476,7 +476,14 @@ pub(crate) fn respond(
     {
         payloads.push(intermediate_supported());
     }
-    let response = Message::encode(ends.header(Exchange::IkeSaInit, true, 0), &payloads);
+    payloads.push(Payload::Notify(Notify::new(notify::CHILDLESS_IKEV2_SUPPORTED, Vec::new())));
+    let encode = |payloads: &[Payload]| Message::encode(ends.header(Exchange::IkeSaInit, true, 0), payloads);
+    let mut response = encode(&payloads);
+    if response.len() > inbound.bytes.len() && !proven {
+        // A cookie costs more than the peer can gain by it.
+        payloads.pop();
+        response = encode(&payloads);
+    }
     if response.len() > inbound.bytes.len() && !proven {
         // Whoever asks with less than it is answered must first show that it receives where it says it is.
         core.by_spi.remove(&spis.responder);

@@ -64,6 +64,8 @@ pub(crate) mod notify {
     pub(crate) const COOKIE2: u16 = 16401;
     pub(crate) const NO_NATS_ALLOWED: u16 = 16402;
     pub(crate) const ADDITIONAL_KEY_EXCHANGE: u16 = 16441;
+    /// RFC 6023 section 4.
+    pub(crate) const CHILDLESS_IKEV2_SUPPORTED: u16 = 16418;
     /// RFC 7427 section 4.
     pub(crate) const SIGNATURE_HASH_ALGORITHMS: u16 = 16431;
     /// RFC 8784 section 5.
