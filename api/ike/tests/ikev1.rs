@@ -478,3 +478,38 @@ fn aggressive_mode_is_refused() {
     let there = Path { local: sent.remote, remote: sent.local };
     assert_eq!(sim.inject(1, there, &aggressive), Classified::Dropped("aggressive_mode_refused"));
 }
+
+/// Two peers behind one NAT, each with a key of its own: the one whose key is not the first that fits its address is told why.
+#[test]
+fn peers_with_one_address_and_two_keys_are_told_apart_in_words() {
+    let named = |name: &str| Identity::Fqdn(name.to_owned());
+    let keyed =
+        |key: &str| Authentication::pre_shared_key(PreSharedKey(Zeroizing::new(key.as_bytes().to_vec())));
+    let mut sim = Simulation::new(Instant::now(), 16, Limits::default(), Weather::FAIR);
+    let now = sim.now;
+    let (ike, esp) = setup::classic();
+    for (number, name, key) in [(1, "one.example", "the key of one"), (2, "two.example", "the key of two")] {
+        let mut here = setup::connection_v1(1, 1, ike.clone(), &esp);
+        here.id = ConnectionId(number);
+        here.children[0] = ChildConfig { id: ChildId(number), start: false, ..here.children[0].clone() };
+        (here.remote_identity, here.authentication) = (named(name), keyed(key));
+        sim.hosts[1].engine.set_connection(now, here);
+    }
+    let mut two = setup::connection_v1(0, 1, ike, &esp);
+    (two.local_identity, two.authentication) = (named("two.example"), keyed("the key of two"));
+    sim.hosts[0].engine.set_connection(now, two);
+    sim.drain(1);
+    sim.drain(0);
+    sim.run(Duration::from_secs(300));
+    assert!(sim.hosts.iter().all(|host| host.dataplane.is_empty()));
+    let told = |connection: u64| {
+        sim.hosts[1].events.iter().any(|(_, event)| match event {
+            Event::IkeDown {
+                connection: found, cause: Cause::AuthenticationFailed { detail, .. }, ..
+            } => found.0 == connection && detail.contains("several connections have its address"),
+            _ => false,
+        })
+    };
+    assert!(told(1) && told(2), "{:?}", sim.hosts[1].events);
+    assert!(!causes(&sim, 0).is_empty(), "the peer has no cause");
+}

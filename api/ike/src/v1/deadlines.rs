@@ -8,7 +8,7 @@ use super::quick::Step;
 use crate::exchange::{Due, after, earlier};
 use crate::v2::core::Core;
 use crate::wire::isakmp::Delete;
-use crate::{Cause, IkeSaId, Output, Phase};
+use crate::{Cause, Event, IkeSaId, Output, Phase, Version};
 
 /// Between two tries to put another phase 1 in the place of an old one.
 const REPLACE_AGAIN: Duration = Duration::from_secs(30);
@@ -56,10 +56,7 @@ impl Peer {
                     found.stage = Stage::Closed;
                     core.count("half_open_expired");
                     if refused {
-                        let detail =
-                            "its proof of identity was wrong: the keys or the identities differ".to_owned();
-                        let side = "we refused the peer";
-                        self.down(core, now, Cause::AuthenticationFailed { side, detail });
+                        self.refused(core, now);
                     }
                 }
                 return;
@@ -178,6 +175,35 @@ impl Peer {
             }
         }
         deadline
+    }
+
+    /// A peer did not prove its identity in time. Where others have its address, it may have been one of them: main mode
+    /// knows whose pre-shared key to use by the address alone (RFC 2409 section 5.4). Those that are down are told too.
+    fn refused(&mut self, core: &mut Core, now: Instant) {
+        let ours = &self.config;
+        let neighbours: Vec<_> = core
+            .connections
+            .iter()
+            .filter(|(id, state)| {
+                let theirs = &state.config;
+                **id != ours.id
+                    && matches!(theirs.version, Version::V1(_))
+                    && (theirs.local, theirs.remote) == (ours.local, ours.remote)
+            })
+            .map(|(id, state)| (*id, state.config.children.iter().any(|child| core.has_pair(child.id))))
+            .collect();
+        let detail = if neighbours.is_empty() {
+            "its proof of identity was wrong: the keys or the identities differ"
+        } else {
+            "its proof of identity was wrong: the keys or the identities differ; several connections have its address, \
+             where main mode knows only one pre-shared key: give them the same, or use certificates or version 2"
+        };
+        let side = "we refused the peer";
+        let cause = Cause::AuthenticationFailed { side, detail: detail.to_owned() };
+        self.down(core, now, cause.clone());
+        for (connection, _) in neighbours.into_iter().filter(|(_, serves)| !serves) {
+            core.event(Event::IkeDown { connection, cause: cause.clone(), retry_in: None });
+        }
     }
 }
 
