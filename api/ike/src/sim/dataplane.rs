@@ -110,6 +110,12 @@ impl Dataplane {
         }
     }
 
+    /// A pair that could not be installed.
+    pub(super) fn forget(&mut self, spi_in: u32) {
+        self.pairs.remove(&spi_in);
+        self.sending.retain(|_, sending| *sending != spi_in);
+    }
+
     /// The engine is gone.
     pub(super) fn adopt_all(&mut self) {
         self.adopted = self.pairs.keys().copied().collect();

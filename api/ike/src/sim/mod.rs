@@ -16,7 +16,10 @@ pub use link::{Link, Weather};
 pub use nat::Nat;
 pub use restart::Vault;
 
-use crate::{ChildId, Classified, Command, DataplaneEvent, Engine, Event, Limits, Output, Path, SaOperation};
+use crate::{
+    ChildId, Classified, Command, DataplaneEvent, Engine, Event, Limits, OperationId, Output, Path,
+    SaOperation,
+};
 
 /// One end.
 pub struct Host {
@@ -28,6 +31,12 @@ pub struct Host {
     pub events: Vec<(Instant, Event)>,
     /// The dataplane refuses installs while this is set.
     pub refuses_installs: bool,
+    /// The install with this number, counted from 0, is refused.
+    pub refused_install: Option<usize>,
+    /// Installs that the dataplane was asked for.
+    pub installs_seen: usize,
+    /// While this is set, installs are done and not answered, as [`Simulation::answer`] does later. Each with its inbound SPI.
+    pub withheld: Option<Vec<(OperationId, u32)>>,
     /// What its engine wants to be kept.
     pub vault: Vault,
     /// Outputs until the engine dies; with none left it is dead.
@@ -64,6 +73,9 @@ impl Simulation {
                 dataplane: Dataplane::default(),
                 events: Vec::new(),
                 refuses_installs: false,
+                refused_install: None,
+                installs_seen: 0,
+                withheld: None,
                 vault: Vault::default(),
                 dies_after: None,
             }
@@ -97,6 +109,21 @@ impl Simulation {
         classified
     }
 
+    /// The dataplane of one end answers an install that was withheld; one that it refuses was never there.
+    pub fn answer(
+        &mut self,
+        side: usize,
+        (operation, spi_in): (OperationId, u32),
+        result: Result<(), String>,
+    ) {
+        let now = self.now;
+        if result.is_err() {
+            self.hosts[side].dataplane.forget(spi_in);
+        }
+        self.hosts[side].engine.handle_sa_result(now, operation, result);
+        self.drain(side);
+    }
+
     /// Takes all outputs of one end.
     pub fn drain(&mut self, side: usize) {
         let now = self.now;
@@ -113,17 +140,25 @@ impl Simulation {
                 Output::Event(event) => host.events.push((now, event)),
                 Output::Sa(operation) => {
                     let answer = match &operation {
-                        SaOperation::Install { operation, .. } => Some(*operation),
+                        SaOperation::Install { operation, pair, .. } => Some((*operation, pair.spi_in)),
                         _ => None,
                     };
-                    if host.refuses_installs && answer.is_some() {
-                        if let Some(id) = answer {
+                    if let Some((id, spi_in)) = answer {
+                        let refused =
+                            host.refuses_installs || host.refused_install == Some(host.installs_seen);
+                        host.installs_seen += 1;
+                        if refused {
                             host.engine.handle_sa_result(now, id, Err("no slot is free".to_owned()));
+                            continue;
                         }
-                        continue;
+                        if let Some(withheld) = &mut host.withheld {
+                            withheld.push((id, spi_in));
+                            host.dataplane.apply(now, operation);
+                            continue;
+                        }
                     }
                     host.dataplane.apply(now, operation);
-                    if let Some(id) = answer {
+                    if let Some((id, _)) = answer {
                         host.engine.handle_sa_result(now, id, Ok(()));
                     }
                 }

@@ -107,7 +107,8 @@ impl Established {
         }
         deadline = earlier(deadline, self.probe_due());
         deadline = earlier(deadline, self.keepalive_at(ends));
-        for child in self.children.values() {
+        // What is being installed has no time of its own: the dataplane's answer is awaited, however late it comes.
+        for child in self.children.values().filter(|child| child.state != ChildState::Installing) {
             deadline = earlier(deadline, child.duplicate_check_at);
             if child.state == ChildState::Installed {
                 deadline = earlier(deadline, Some(child.hard_at));
