@@ -21,6 +21,7 @@ mod ml_kem;
 mod ml_kem_children;
 mod ml_kem_rekeys;
 mod mobike;
+mod names;
 mod narrowing;
 mod ours;
 mod pki;
