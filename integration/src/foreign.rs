@@ -104,11 +104,11 @@ pub struct Settings {
     pub mode: Mode,
     /// More lines for the child in `swanctl.conf`, for the connection in `ipsec.conf` and `iked.conf`.
     pub child: &'static str,
-    /// More lines for the connection in `swanctl.conf`.
+    /// More lines for the connection in `swanctl.conf`; in `iked.conf`, what follows the identities.
     pub connection: &'static str,
     /// More secrets there.
     pub secrets: &'static str,
-    /// Certificates instead of the pre-shared key, for strongSwan.
+    /// Certificates instead of the pre-shared key, for strongSwan and libreswan.
     pub certified: Option<Certified>,
     /// More lines for the section `charon` of `strongswan.conf`.
     pub charon: &'static str,
@@ -153,6 +153,18 @@ impl ForeignGateway {
     /// Boots it on two cables whose ends are in `namespace`; [`Self::configure`] must follow.
     pub fn boot(namespace: &Namespace, cards: &[&str], dir: &Path, settings: Settings) -> Result<Self> {
         Ok(Self { peer: Peer::boot(namespace, cards, dir, settings.daemon.package)?, settings })
+    }
+
+    /// Cuts its power, and boots it again.
+    pub fn reboot(&mut self, namespace: &Namespace, cards: &[&str], dir: &Path) -> Result<()> {
+        self.peer.cut_power()?;
+        self.peer = Peer::boot(namespace, cards, dir, self.settings.daemon.package)?;
+        Ok(())
+    }
+
+    /// What it was told.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Gives it its addresses and starts all its daemons.

@@ -92,6 +92,17 @@ pub struct Foreign {
     pub namespace: Namespace,
 }
 
+impl Foreign {
+    /// Cuts its power and boots it again; [`ForeignGateway::configure`] must follow.
+    pub fn reboot(&mut self) -> Result<()> {
+        let dir = boot_dir(&format!("{}-again", self.gateway.settings().own.name))?;
+        self.gateway.reboot(&self.namespace, CARDS, &dir)
+    }
+}
+
+/// The cards of a foreign gateway, in the order of the guest's.
+const CARDS: &[&str] = &["eth-black", "eth-red"];
+
 /// The cables, the underlay router and the hosts: everything but the gateways.
 #[derive(Debug)]
 pub struct Lab {
@@ -168,8 +179,7 @@ impl Lab {
     pub fn booting_foreign(&mut self, settings: Settings) -> Result<Foreign> {
         let site = settings.own;
         let namespace = self.site_used(site, Use::Card)?;
-        let gateway =
-            ForeignGateway::boot(&namespace, &["eth-black", "eth-red"], &boot_dir(site.name)?, settings)?;
+        let gateway = ForeignGateway::boot(&namespace, CARDS, &boot_dir(site.name)?, settings)?;
         Ok(Foreign { gateway, namespace })
     }
 

@@ -81,13 +81,21 @@ impl Mapped {
         let mut lab = Lab::new()?;
         let gamma = lab.booting_foreign(settings)?;
         let alpha = lab.culvert(ALPHA, &Options::default())?;
-        gamma.gateway.configure()?;
-        gamma.gateway.run(&format!(
-            "ip route replace {} dev {}",
-            ALPHA.red4(),
-            gamma.gateway.tunnel_name()
-        ))?;
-        Ok(Self { alpha, gamma, lab })
+        let mapped = Self { alpha, gamma, lab };
+        mapped.start_gamma()?;
+        Ok(mapped)
+    }
+
+    fn start_gamma(&self) -> Result<()> {
+        let gateway = &self.gamma.gateway;
+        gateway.configure()?;
+        gateway.run(&format!("ip route replace {} dev {}", ALPHA.red4(), gateway.tunnel_name())).map(drop)
+    }
+
+    /// Cuts gamma's power, and has it boot again with what it was told.
+    pub fn reboot_gamma(&mut self) -> Result<()> {
+        self.gamma.reboot()?;
+        self.start_gamma()
     }
 
     /// A tunnel in this mode that passes pings.

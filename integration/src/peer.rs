@@ -14,9 +14,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
 
 use crate::namespace::Namespace;
-use crate::process::Process;
+use crate::process::{Process, signal_pid};
+use crate::wait;
 
 const KERNEL: &str = "/usr/bin/linux.uml";
 const MODULES: &str = "/usr/lib/uml/modules";
@@ -102,6 +104,16 @@ impl Peer {
         let answers = BufReader::new(ours.try_clone()?);
         let line = Line { stream: ours, answers, orders: 0 };
         Ok(Self { share, line: Mutex::new(line), process })
+    }
+
+    /// Ends it without a word.
+    pub fn cut_power(&mut self) -> Result<()> {
+        signal_pid(self.process.pid(), Signal::KILL)?;
+        wait::until("the guest's end", Duration::from_secs(10), || match self.process.ended() {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err("it runs".to_owned()),
+            Err(error) => Err(format!("{error:#}")),
+        })
     }
 
     /// The directory that the guest sees as `/peer`.

@@ -99,6 +99,64 @@ fn the_classic_suite_carries_gre_with_a_key_for_everyone() -> Result<()> {
     })
 }
 
+/// Main mode knows of the peer nothing but its address when it needs the key: that of the longest prefix counts, and the one
+/// for everyone comes last.
+#[test]
+fn the_key_with_the_longest_prefix_counts() -> Result<()> {
+    const NETWORK: &str = "a key of one network alone";
+    const EVERYONE: &str = "a key that everyone has, and nobody else";
+    let settings = Settings {
+        version: 1,
+        ike: "aes256-sha256-modp2048",
+        esp: "aes128gcm16",
+        ..Settings::new(GAMMA, ALPHA, KEY)
+    };
+    let mut mapped = Mapped::bare(settings)?;
+    let api = &mapped.alpha.api;
+    let policy = json!({
+        "priority": 20, "version": "ikev1", "encryption": ["aes-256-cbc"], "hash": ["sha2-256"], "groups": [14],
+        "allow_insecure": ["ikev1"],
+    });
+    api.put("/v1/isakmp-policies/old", &policy)?;
+    let network = format!("{}/24", GAMMA.black_network());
+    // The last first: what is found is not what was told first, or last.
+    api.put("/v1/pre-shared-keys/everyone", &json!({"peer": "0.0.0.0/0", "key": EVERYONE}))?;
+    api.put("/v1/pre-shared-keys/network", &json!({"peer": network, "key": NETWORK}))?;
+    mapped.configure(Mode::Transport)?;
+    let entry = json!({
+        "sequence": 10, "access_list": "to-peer", "transform_sets": ["to-peer"], "peer": GAMMA.black(),
+        "isakmp_policies": ["old"],
+    });
+    mapped.alpha.api.put("/v1/crypto-maps/outside", &json!({"entries": [entry]}))?;
+    for (what, gone, secret) in [
+        ("IKEv1, three keys match the peer: that of its address; GRE", None, KEY),
+        ("IKEv1, two keys match the peer: that of its network; GRE", Some(GAMMA.name), NETWORK),
+        ("IKEv1, the key for everyone alone matches the peer; GRE", Some("network"), EVERYONE),
+    ] {
+        for role in [Role::Responder, Role::Initiator] {
+            Scenario { number: 16, what, peer: "strongSwan", role }.judge(|| {
+                mapped.lab.may_begin(ALPHA, role == Role::Initiator)?;
+                if role == Role::Responder {
+                    if let Some(gone) = gone {
+                        mapped.alpha.api.delete(&format!("/v1/pre-shared-keys/{gone}"))?;
+                    }
+                    mapped.gamma.gateway.reload(|settings| settings.secret = secret.to_owned())?;
+                }
+                mapped.gamma.gateway.run("swanctl --terminate --ike far --force --timeout 2 || true")?;
+                if role == Role::Responder {
+                    wait::until("gamma's quick mode", PATIENCE, || mapped.gamma.gateway.begin())?;
+                }
+                mapped.passes(PATIENCE)?;
+                let sas = mapped.alpha.api.items("/v1/isakmp-sas")?;
+                let began = sas.iter().any(|sa| sa["initiator"] == (role == Role::Initiator));
+                ensure!(began, "{sas:?}");
+                Ok(())
+            })?;
+        }
+    }
+    Ok(())
+}
+
 fn the_classic_suite_passes(mapped: &Mapped) -> Result<()> {
     mapped.passes(PATIENCE)?;
     for address in GAMMA.host() {
