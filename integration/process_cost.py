@@ -15,5 +15,14 @@ def cpu_secs(pid):
 
 def rss_kib(pid):
     """Resident memory, without huge pages."""
+    return status_kib(pid, "VmRSS")
+
+
+def peak_rss_kib(pid):
+    """The most that `rss_kib` ever was."""
+    return status_kib(pid, "VmHWM")
+
+
+def status_kib(pid, name):
     status = pathlib.Path(f"/proc/{pid}/status").read_text()
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(f"{name}:"))

@@ -51,7 +51,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 /// A good IKE_SA_INIT request.
 fn first_message(number: u32, remote: Ipv4Addr, options: &Options) -> anyhow::Result<Vec<u8>> {
     let mut engine = Engine::new(Limits::default(), peers::seed()?);
-    let connection = peers::connection(FIRST + number, remote, options.group()?, true);
+    let connection = peers::connection(FIRST + number, remote, &options.terms()?, true);
     engine.set_connection(Instant::now(), connection);
     std::iter::from_fn(|| engine.poll_output())
         .find_map(|output| match output {

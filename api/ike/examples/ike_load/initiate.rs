@@ -33,7 +33,7 @@ impl Initiator {
         };
         let sockets = [bind(limits.ike_port)?, bind(limits.nat_port)?];
         let mut engine = Engine::new(limits, peers::seed()?);
-        engine.set_connection(Instant::now(), peers::connection(number, remote, options.group()?, true));
+        engine.set_connection(Instant::now(), peers::connection(number, remote, &options.terms()?, true));
         let mut initiator = Self { number, engine, sockets, up: false, trouble: None };
         initiator.drain()?;
         Ok(initiator)

@@ -37,13 +37,36 @@ impl Options {
         }
     }
 
-    /// What is measured: one Diffie-Hellman group, everything else the same.
-    pub(crate) fn group(&self) -> anyhow::Result<Group> {
-        match self.value("suite", Some("x25519".to_owned()))?.as_str() {
-            "x25519" => Ok(Group::Curve25519),
-            "modp2048" => Ok(Group::Modp2048),
+    /// What is measured: one Diffie-Hellman group and how long SAs last, everything else the same.
+    pub(crate) fn terms(&self) -> anyhow::Result<Terms> {
+        let group = match self.value("suite", Some("x25519".to_owned()))?.as_str() {
+            "x25519" => Group::Curve25519,
+            "modp2048" => Group::Modp2048,
             other => bail!("no suite {other}; there are: x25519 modp2048"),
-        }
+        };
+        Ok(Terms {
+            group,
+            child: Duration::from_secs(self.value("child-secs", Some(3600))?),
+            ike: Duration::from_secs(self.value("ike-secs", Some(86_400))?),
+        })
+    }
+}
+
+/// What all connections of a measurement agree on.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms {
+    group: Group,
+    /// A pair of ESP SAs is gone after this long.
+    pub(crate) child: Duration,
+    /// The rekey of an IKE SA begins after this long, or before by jitter.
+    pub(crate) ike: Duration,
+}
+
+impl Terms {
+    /// When the rekey of a pair is due, before jitter: as culvertd does it, a tenth of its life is left to the rekey, and
+    /// at least 30 seconds.
+    pub(crate) fn child_soft(&self) -> Duration {
+        self.child - (self.child / 10).max(Duration::from_secs(30)).min(self.child / 2)
     }
 }
 
@@ -61,7 +84,7 @@ fn behind(number: u32) -> Ipv4Addr {
 }
 
 /// The connection between peer `number` and the responder at `responder`, as the peer sees it or the responder.
-pub(crate) fn connection(number: u32, responder: Ipv4Addr, group: Group, as_peer: bool) -> Connection {
+pub(crate) fn connection(number: u32, responder: Ipv4Addr, terms: &Terms, as_peer: bool) -> Connection {
     let (peer, inner) = (address(number), behind(number));
     let (local, remote, from, to) = if as_peer {
         (peer, responder, inner, BEHIND_RESPONDER)
@@ -87,8 +110,8 @@ pub(crate) fn connection(number: u32, responder: Ipv4Addr, group: Group, as_peer
             esn: vec![false],
         }],
         lifetime: ChildLifetime {
-            soft: Duration::from_secs(3600),
-            hard: Duration::from_secs(4000),
+            soft: terms.child_soft(),
+            hard: terms.child,
             soft_packets: None,
             hard_packets: None,
             soft_bytes: None,
@@ -108,11 +131,11 @@ pub(crate) fn connection(number: u32, responder: Ipv4Addr, group: Group, as_peer
             encryption: vec![IkeEncryption::Aes256Gcm16],
             integrity: vec![Hash::Sha2_256],
             prf: vec![Hash::Sha2_256],
-            groups: vec![group],
+            groups: vec![terms.group],
             additional_key_exchanges: vec![],
             additional_required: false,
         }],
-        lifetime: Duration::from_secs(86_400),
+        lifetime: terms.ike,
         dpd: None,
         ppk: None,
         children: vec![child],
