@@ -446,9 +446,9 @@ impl Engine {
             match followup {
                 Followup::MoveChildren { from, to } => self.move_children(now, from, to),
                 Followup::ForgetOlder { survivor } => self.forget_older(now, survivor),
-                Followup::Abandon(id) => self.with_sa(now, id, |sa, _| {
+                Followup::Abandon(id, patience) => self.with_sa(now, id, |sa, _| {
                     if let Some((_, established)) = sa.established_mut() {
-                        established.abandon(now);
+                        established.abandon(now, patience);
                     }
                 }),
                 Followup::TellDeleted { connection, pairs } => {

@@ -133,3 +133,24 @@ fn an_end_after_a_storm_leaves_nothing() {
         }
     }
 }
+
+/// Both ends rekey the IKE SA before either hears of it: who made the redundant SA deletes it at once (RFC 7296 section
+/// 2.8.2), and the one that was replaced goes too.
+#[test]
+fn crossing_rekeys_of_the_ike_sa_leave_one_within_seconds() {
+    for seed in seeds(200) {
+        let jitter = Duration::from_millis(seed % 50);
+        let weather =
+            Weather { loss_percent: 0, duplication_percent: 10, delay: Duration::from_millis(20), jitter };
+        let mut sim = begin(seed, weather);
+        sim.run(Duration::from_secs(60));
+        let before = sim.hosts[0].engine.counters().get("ike_rekey_collisions").copied();
+        for side in 0..2 {
+            sim.command(side, Command::RekeyIke(ConnectionId(1)));
+        }
+        sim.run(Duration::from_secs(3));
+        assert_settled(&sim, seed);
+        let after = sim.hosts[0].engine.counters().get("ike_rekey_collisions").copied();
+        assert!(after > before, "seed {seed}: they did not cross");
+    }
+}

@@ -1,7 +1,7 @@
 //! New keys for a child and for the IKE SA, begun by either side and by both at once.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use ike::{Command, Event};
@@ -196,12 +196,16 @@ fn of_the_ike_sa_by_both_at_once() -> Result<()> {
             let child = pairs(&engine);
             let before = engine.settles(1)?.spi_i;
             crossing(&cable, &engine, late, Command::RekeyIke(CONNECTION), "--rekey --ike far")?;
+            let crossed = Instant::now();
             engine.until("an IKE SA in place of the old", |state| {
                 let sas = state.engine.isakmp_sas(Instant::now());
                 ensure!(sas.len() == 1 && sas.iter().all(|sa| sa.spi_i != before), "{sas:?}");
                 Ok(())
             })?;
             agree(&cable, &engine, &BTreeSet::new())?;
+            // RFC 7296 section 2.8.2: who made the redundant one deletes it, and does not leave it to time.
+            let took = crossed.elapsed();
+            ensure!(took < Duration::from_secs(8), "{took:?} until one was left; {}", cable.charon.log()?);
             ensure!(pairs(&engine) == child, "another child");
             Ok(())
         })?;

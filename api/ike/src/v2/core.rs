@@ -18,8 +18,8 @@ pub(crate) enum Followup {
     MoveChildren { from: IkeSaId, to: IkeSaId },
     /// The peer has forgotten all it had before (RFC 7296 section 2.4, INITIAL_CONTACT).
     ForgetOlder { survivor: IkeSaId },
-    /// An SA that lost a rekey collision: its creator deletes it; gone by itself if the delete never comes.
-    Abandon(IkeSaId),
+    /// An SA that lost a rekey collision: its creator deletes it; gone by itself if the delete does not come for so long.
+    Abandon(IkeSaId, Duration),
     /// Pairs ended with an SA that was replaced: the peer is told over the one that serves now.
     TellDeleted { connection: ConnectionId, pairs: Vec<u32> },
     /// Look whether the connection has all it wants.

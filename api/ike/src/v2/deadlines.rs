@@ -44,6 +44,7 @@ impl Established {
         if now >= self.expires_at {
             match self.life.clone() {
                 Life::Active => self.begin_delete(ends, core, now, Cause::Expired),
+                Life::Replaced if self.deleted_by_peer => return self.end_as_deleted(ends, core, now),
                 Life::Replaced => return self.close(ends, core, now, None),
                 Life::Deleting(cause) => return self.close(ends, core, now, Some(cause)),
             }

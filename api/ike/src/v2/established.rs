@@ -4,14 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::auth::ANSWER_KEPT;
-use super::child::{ChildRequest, ChildSa, ChildState};
+use super::child::{ChildRequest, ChildSa};
 use super::core::{Core, Followup};
 use super::followup::{Asked, FollowupAwaited};
 use super::fragments::asks_again;
 use super::ike_rekey::{IkeRekeyRequest, TheirIkeRekey, additional_of};
 use super::payloads::Picked;
-use super::sa::{Closed, Ends, Inbound, RequestDigest, Stage};
+use super::sa::{Ends, Inbound, RequestDigest, Stage};
 pub(crate) use super::tasks::{Held, Installing, Job, Life, Request};
 use crate::crypto::{Datagrams, IkeKeys};
 use crate::exchange::{Receive, ReceiveWindow, Retransmission, SendWindow, after};
@@ -19,8 +18,6 @@ use crate::wire::registry::notify;
 use crate::wire::{Delete, Exchange, Notify, Payload, WireError, decode_payloads};
 use crate::{Cause, ChildConfig, Classified, Connection, Event, IkeSaId, OperationId, Path, Phase};
 
-/// How long we try to tell the peer that the SA is gone.
-const DELETE_PATIENCE: Duration = Duration::from_secs(30);
 /// Soft lifetimes are shortened by up to this much, so that both ends rarely rekey at once.
 const REKEY_JITTER_PERCENT: u32 = 10;
 /// The IKE SA ends this long after its rekey was due, if no rekey succeeds.
@@ -60,6 +57,10 @@ pub(crate) struct Established {
     pub(super) contends_with: Option<IkeSaId>,
     /// The SA that took this one's place.
     pub(super) heir: Option<IkeSaId>,
+    /// The SA that the peer's rekey made of this one, which lost to that of ours.
+    pub(super) rival: Option<IkeSaId>,
+    /// The peer has deleted this SA; only our own rekey's answer, which may be under way, is still read.
+    pub(super) deleted_by_peer: bool,
     /// The initiator said that it has no other SA with us.
     pub(super) initial_contact: bool,
     /// Of before this engine; the peer has not said yet that it has it.
@@ -103,6 +104,8 @@ impl Established {
             life: Life::Active,
             contends_with: None,
             heir: None,
+            rival: None,
+            deleted_by_peer: false,
             initial_contact: false,
             unconfirmed: false,
             followup: None,
@@ -265,9 +268,16 @@ impl Established {
                     Life::Deleting(cause) => Some(cause),
                     _ => None,
                 };
+                // The peer is through with this one, and so with what it made of it.
+                let rival = self.rival.map(|rival| Followup::Abandon(rival, core.limits.linger));
+                core.followups.extend(rival);
                 self.close(ends, core, now, cause)
             }
             Request::Probe => Stage::Established(self),
+        };
+        let stage = match stage {
+            Stage::Established(ended) if ended.deleted_by_peer => ended.end_as_deleted(ends, core, now),
+            stage => stage,
         };
         settle(stage, ends, core, now)
     }
@@ -444,77 +454,6 @@ impl Established {
         self.request(ends, core, now, payloads, Request::RekeyIke(Box::new(request)));
     }
 
-    /// Deletes the IKE SA: children go at once, and the peer is told.
-    pub(crate) fn begin_delete(&mut self, ends: &Ends, core: &mut Core, now: Instant, cause: Cause) {
-        if matches!(self.life, Life::Deleting(_)) {
-            return;
-        }
-        let linger = core.limits.linger;
-        self.drop_children(ends, core, &cause, linger);
-        self.life = Life::Deleting(cause);
-        self.queue.clear();
-        self.enqueue(now, Job::DeleteIke);
-        self.expires_at = self.expires_at.min(after(now, DELETE_PATIENCE));
-        self.pump(ends, core, now);
-    }
-
-    fn drop_children(&mut self, ends: &Ends, core: &mut Core, cause: &Cause, linger: Duration) {
-        for (operation, installing) in std::mem::take(&mut self.installing) {
-            core.operations.remove(&operation);
-            // Until the dataplane's answer the pair is no child's; it may be there all the same.
-            let (Installing::Answer { spi_in, .. } | Installing::Asked { spi_in }) = installing;
-            core.esp.remove(&spi_in);
-        }
-        for (spi_in, child) in std::mem::take(&mut self.children) {
-            let id = child.id();
-            if core.pair_down(id, spi_in, None, linger) && child.state != ChildState::Installing {
-                core.child_down(ends.connection, id, cause.clone());
-            }
-        }
-        if let Some(request) = self.asked_child() {
-            core.esp.remove(&request.spi_in);
-        }
-    }
-
-    /// Ends the SA without a word.
-    pub(crate) fn close(
-        mut self: Box<Self>,
-        ends: &Ends,
-        core: &mut Core,
-        now: Instant,
-        cause: Option<Cause>,
-    ) -> Stage {
-        self.discard(ends, core, cause.clone());
-        Closed::now(now, cause)
-    }
-
-    fn discard(&mut self, ends: &Ends, core: &mut Core, cause: Option<Cause>) {
-        self.forget_followup(core);
-        if self.life == Life::Replaced && !self.children.is_empty() {
-            // No heir took them here; at the peer's one may have.
-            let pairs = self.children.keys().copied().collect();
-            core.followups.push_back(Followup::TellDeleted { connection: ends.connection, pairs });
-        }
-        let linger = core.limits.linger;
-        self.drop_children(ends, core, &cause.unwrap_or(Cause::Requested), linger);
-    }
-
-    /// Ends the SA; the request that ended it gets the same answer for a while.
-    pub(super) fn end_answering(
-        mut self: Box<Self>,
-        ends: &Ends,
-        core: &mut Core,
-        now: Instant,
-        answer: Datagrams,
-        cause: Option<Cause>,
-    ) -> Stage {
-        self.discard(ends, core, cause.clone());
-        match self.last_request.take() {
-            Some(request) => Closed::answering(request, answer, after(now, ANSWER_KEPT), cause),
-            None => Closed::now(now, cause),
-        }
-    }
-
     /// The peer has shown since the SA came up that it has it too.
     pub(crate) fn was_heard(&self) -> bool {
         self.heard_at > self.established_at
@@ -545,13 +484,6 @@ impl Established {
         for (not_before, job) in jobs {
             self.enqueue(not_before, job);
         }
-    }
-
-    /// Waits for a delete that another side owes; gone by itself if it does not come.
-    pub(crate) fn abandon(&mut self, now: Instant) {
-        self.life = Life::Replaced;
-        self.queue.clear();
-        self.expires_at = self.expires_at.min(after(now, DELETE_PATIENCE));
     }
 
     /// Follows a configuration whose keys and algorithms are those of this SA.

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::collision::{Verdict, resolve};
 use super::core::{Core, Followup};
+use super::ending::DELETE_PATIENCE;
 use super::established::{Established, Job, Life, REPLACED_PATIENCE, Request};
 use super::followup::{Agreement, Asked, Awaited};
 use super::init::{NONCE_LEN_BYTES, sole};
@@ -221,10 +222,15 @@ impl Established {
                 delete_unused(core, now, &mut born);
                 self.replaced(core, now, ends, successor);
             }
-            other => {
-                if let Some((loser, _)) = other {
-                    core.followups.push_back(Followup::Abandon(loser));
-                }
+            Some((rival, Verdict::KeepOurs)) => {
+                self.rival = Some(rival);
+                core.followups.push_back(Followup::Abandon(rival, DELETE_PATIENCE));
+                self.replaced(core, now, ends, id);
+                // After our answer to the peer's rekey, lest the two overtake each other: a peer that is told of the end
+                // first takes it that we know of one rekey only, and never deletes what it made itself.
+                self.enqueue(after(now, core.limits.retransmit_base), Job::DeleteIke);
+            }
+            None => {
                 self.replaced(core, now, ends, id);
                 self.enqueue(now, Job::DeleteIke);
             }
@@ -294,7 +300,7 @@ pub(super) fn additional_of(ends: &Ends) -> Additional {
 /// Ends an SA that was made, since the peer has it, but must not serve.
 fn delete_unused(core: &mut Core, now: Instant, born: &mut IkeSa) {
     if let Some((ends, unused)) = born.established_mut() {
-        unused.abandon(now);
+        unused.abandon(now, DELETE_PATIENCE);
         unused.enqueue(now, Job::DeleteIke);
         unused.pump(ends, core, now);
     }

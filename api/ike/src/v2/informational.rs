@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use super::auth::ANSWER_KEPT;
 use super::core::{Core, Followup};
 use super::established::{Established, Job, Life, Request};
 use super::followup::Asked;
@@ -152,7 +151,8 @@ impl Established {
         if let Some(to) = self.successor().filter(|_| self.life == Life::Active) {
             self.life = Life::Replaced;
             core.followups.push_back(Followup::MoveChildren { from: ends.id, to });
-            self.expires_at = after(now, ANSWER_KEPT);
+            self.deleted_by_peer = true;
+            self.expires_at = after(now, core.limits.linger);
             return Stage::Established(self);
         }
         self.end_answering(ends, core, now, answer, cause)

@@ -17,6 +17,7 @@ pub(crate) mod connection;
 pub(crate) mod cookie;
 pub(crate) mod core;
 mod deadlines;
+mod ending;
 pub(crate) mod established;
 mod followup;
 mod fragments;
