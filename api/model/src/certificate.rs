@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::kind::{Kind, Reference, Resource};
 use crate::name::Name;
 use crate::pem::{self, CertificatePem, RevocationListPem, X509};
-use crate::read::{At, Parse, deserialize_by_parse};
+use crate::read::{At, FieldError, Parse, deserialize_by_parse};
 use crate::secret::Secret;
 use crate::word::words;
 
@@ -166,6 +166,38 @@ impl Resource for Certificate {
 
     fn set_secret(&mut self, secret: Option<Secret>) {
         self.private_key = secret;
+    }
+
+    fn fits(&self, kept: &Secret) -> Result<(), FieldError> {
+        let [first, ..] = self.certificates() else { return Ok(()) };
+        if self.usage != CertificateUsage::Identity
+            || pem::public_key(kept.expose()).as_deref() == Some(&first.public_key)
+        {
+            return Ok(());
+        }
+        let detail = format!(
+            "the private key that is kept is not that of {}: write private_key with another certificate",
+            first.subject
+        );
+        Err(FieldError { pointer: "/certificate".to_owned(), detail })
+    }
+
+    fn takes_away(&self, before: &Self) -> Vec<FieldError> {
+        let vouches = |of: &Self| of.usage != CertificateUsage::Identity;
+        if !vouches(before) {
+            return Vec::new();
+        }
+        let stays =
+            |known: &&X509| vouches(self) && self.certificates().iter().any(|found| found.der == known.der);
+        let gone = before.certificates().iter().filter(|known| !stays(known));
+        gone.map(|gone| FieldError {
+            pointer: "/certificate".to_owned(),
+            detail: format!(
+                "{} is trusted no longer: SAs of peers whose proof rests on it end now, and those peers are refused",
+                gone.subject
+            ),
+        })
+        .collect()
     }
 
     fn secret_version(&self) -> Option<u32> {

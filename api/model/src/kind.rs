@@ -144,6 +144,19 @@ pub trait Resource:
     /// Puts the opened secret in, or takes it out.
     fn set_secret(&mut self, _secret: Option<crate::Secret>) {}
 
+    /// Whether a secret that was written before still fits what is written without one.
+    ///
+    /// # Errors
+    /// The field that it does not fit, and why.
+    fn fits(&self, _kept: &crate::Secret) -> Result<(), crate::read::FieldError> {
+        Ok(())
+    }
+
+    /// What replacing `before` takes from those who use it, for a warning to who writes.
+    fn takes_away(&self, _before: &Self) -> Vec<crate::read::FieldError> {
+        Vec::new()
+    }
+
     /// The writer's or the last stored version of the secret.
     fn secret_version(&self) -> Option<u32> {
         None

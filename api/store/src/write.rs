@@ -80,7 +80,7 @@ impl Inner {
         let mut cache = self.cache.lock().await;
         let mut desired = self.take(&mut cache).await?;
         let before = R::of(&desired).get(&name).cloned();
-        let outcome = self.write_row(&mut desired, &name, resource, precondition).await;
+        let outcome = self.write_row(&mut desired, &name, resource, before.as_ref(), precondition).await;
         match &outcome {
             Ok(written) => {
                 R::of_mut(&mut desired).insert(name, written.stored.resource.clone());
@@ -97,6 +97,7 @@ impl Inner {
         desired: &mut Desired,
         name: &R::Name,
         mut resource: R,
+        before: Option<&R>,
         precondition: &Precondition,
     ) -> Result<Written<R>, StoreError> {
         let (kind, text) = (R::KIND.plural(), name.to_string());
@@ -112,20 +113,28 @@ impl Inner {
                 detail: format!("there is no {}/{}", it.kind, it.name),
             })
             .collect();
-        if current.is_none()
-            && let Some(field) = R::SECRET_FIELD
+        if let Some(field) = R::SECRET_FIELD
             && resource.needs_secret()
             && resource.secret().is_none()
         {
-            let detail = format!("is required when a {} is made", R::KIND.singular());
-            errors.push(FieldError { pointer: format!("/{field}"), detail });
+            match sealed::read(&mut transaction, &self.sealer, R::KIND, &text, field).await? {
+                Some(kept) => errors.extend(resource.fits(&kept).err()),
+                None => {
+                    let detail = format!("is required when a {} is made", R::KIND.singular());
+                    errors.push(FieldError { pointer: format!("/{field}"), detail });
+                }
+            }
         }
         if !errors.is_empty() {
             return Err(StoreError::Invalid(errors));
         }
         R::of_mut(desired).insert(name.clone(), resource.clone());
         refuse_violations::<R>(desired, &text)?;
-        let warnings = warnings(desired, R::KIND, &text);
+        let mut warnings = warnings(desired, R::KIND, &text);
+        let lost = before.map(|before| resource.takes_away(before)).unwrap_or_default();
+        if !lost.is_empty() && !uses::of(&mut transaction, R::KIND, &text).await?.is_empty() {
+            warnings.extend(lost);
+        }
 
         let secret_changed =
             self.settle_secret(&mut transaction, &text, &mut resource, current.as_ref()).await?;

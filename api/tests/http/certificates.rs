@@ -187,3 +187,60 @@ async fn terms_name_certificates_by_what_they_are_for() {
     api.delete(path).await;
     assert_eq!(api.delete("/v1/certificates/gw").await.status, StatusCode::NO_CONTENT);
 }
+
+#[tokio::test]
+async fn a_certificate_of_another_key_comes_with_it() {
+    let api = Api::new().await;
+    let (one, other) = (pki(), pki());
+    let path = "/v1/certificates/gw";
+    api.made(path, identity(&one)).await;
+    let keyless = |pki: &Pki| json!({"usage": "identity", "certificate": pki.leaf});
+    let refused = api.put(path, keyless(&other)).await;
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(refused.pointers(), ["/certificate"]);
+    assert!(refused.text.contains("is not that of O=Culvert, CN=gw"), "{refused:?}");
+    // What stood there stands.
+    assert_eq!(api.get(path).await.json()["certificate"], one.leaf.as_str());
+    api.made(path, keyless(&one)).await;
+    api.made(path, identity(&other)).await;
+    assert_eq!(api.put(path, keyless(&one)).await.pointers(), ["/certificate"]);
+    // What never was an identity has no key to keep.
+    api.made("/v1/certificates/ca", json!({"usage": "authority", "certificate": one.ca})).await;
+    assert_eq!(api.put("/v1/certificates/ca", keyless(&one)).await.pointers(), ["/private_key"]);
+}
+
+#[tokio::test]
+async fn whoever_ends_a_trust_in_use_is_told() {
+    let api = Api::new().await;
+    let (one, other) = (pki(), pki());
+    let path = "/v1/certificates/ca";
+    let authority = |pems: &[&str]| json!({"usage": "authority", "certificate": pems.concat()});
+    let ends = |answer: &Value| {
+        let warnings = answer["warnings"].as_array().cloned().unwrap_or_default();
+        warnings
+            .iter()
+            .filter(|warning| warning["detail"].as_str().unwrap().contains("trusted no longer"))
+            .count()
+    };
+    api.made(path, authority(&[&one.ca])).await;
+    assert_eq!(ends(&api.made(path, authority(&[&other.ca])).await.json()), 0, "nobody uses it");
+    api.made("/v1/certificates/gw", identity(&one)).await;
+    api.made("/v1/transform-sets/t", json!({"encryption": "aes-256-gcm", "mode": "transport"})).await;
+    api.made(
+        "/v1/isakmp-policies/signed",
+        json!({"priority": 10, "encryption": ["aes-256-gcm"], "hash": ["sha2-256"], "groups": [31],
+               "authentication": "signature"}),
+    )
+    .await;
+    api.made(
+        "/v1/ipsec-profiles/p",
+        json!({"transform_sets": ["t"], "certificate": "gw", "trusted_certificates": ["ca"],
+               "isakmp_policies": ["signed"]}),
+    )
+    .await;
+    // A successor beside the old one, then alone: as authorities are replaced without a break.
+    assert_eq!(ends(&api.made(path, authority(&[&other.ca, &one.ca])).await.json()), 0);
+    let alone = api.made(path, authority(&[&one.ca])).await.json();
+    assert_eq!(ends(&alone), 1, "{alone}");
+    assert_eq!(alone["warnings"][0]["pointer"], "/certificate");
+}
