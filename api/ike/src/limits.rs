@@ -31,6 +31,8 @@ pub struct Limits {
     pub retry_max: Duration,
     /// How long the inbound half of a replaced pair still accepts.
     pub linger: Duration,
+    /// How long a phase 1 of IKEv1 in whose place another one serves is kept, to read what is late.
+    pub phase_one_linger: Duration,
     /// Children that one IKE SA may bear.
     pub children_per_ike_sa: usize,
     /// The first IKE_AUTH to a peer says INITIAL_CONTACT (RFC 7296 section 2.4). False in an engine that follows another
@@ -77,6 +79,7 @@ impl Default for Limits {
             retry_base: Duration::from_secs(1),
             retry_max: Duration::from_secs(60),
             linger: Duration::from_secs(5),
+            phase_one_linger: Duration::from_secs(30),
             children_per_ike_sa: 1024,
             initial_contact: true,
             fragment_ipv4_bytes: 576,

@@ -8,6 +8,7 @@ mod certificates;
 mod certificates_v1;
 mod charon;
 mod children;
+mod crossings_v1;
 mod datagram;
 mod establishment;
 mod floods;

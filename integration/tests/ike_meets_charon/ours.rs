@@ -41,6 +41,8 @@ pub(crate) struct State {
     pub(crate) inward: Lane<Path>,
     /// What the engine said.
     pub(crate) events: Vec<Event>,
+    /// The pair on which the child sends.
+    pub(crate) sending: Option<u32>,
     /// Pairs in the dataplane, by inbound SPI.
     pub(crate) installed: BTreeMap<u32, ChildPair>,
     /// Every pair that ever was, in order.
@@ -78,6 +80,7 @@ impl Ours {
             out: Lane::new(),
             inward: Lane::new(),
             events: Vec::new(),
+            sending: None,
             installed: BTreeMap::new(),
             pairs: Vec::new(),
             wire: Vec::new(),
@@ -224,9 +227,12 @@ impl State {
             match output {
                 Output::Transmit { path, bytes } => self.out.push(now, path, bytes),
                 Output::Event(event) => self.events.push(event),
-                Output::Sa(SaOperation::Install { operation, pair, .. }) => {
+                Output::Sa(SaOperation::Install { operation, pair, send }) => {
                     let answer = self.refusal.clone().map_or(Ok(()), Err);
                     if answer.is_ok() {
+                        if send {
+                            self.sending = Some(pair.spi_in);
+                        }
                         self.pairs.push((*pair).clone());
                         self.installed.insert(pair.spi_in, *pair);
                     }
@@ -234,14 +240,15 @@ impl State {
                 }
                 Output::Sa(SaOperation::Remove { spi_in, .. }) => {
                     self.installed.remove(&spi_in);
+                    self.sending.take_if(|sending| *sending == spi_in);
                 }
                 Output::Sa(SaOperation::Move { spi_in, path, udp_encapsulation }) => {
                     if let Some(pair) = self.installed.get_mut(&spi_in) {
                         (pair.path, pair.udp_encapsulation) = (path, udp_encapsulation);
                     }
                 }
-                Output::Sa(SaOperation::SwitchOutbound { .. } | SaOperation::Release { .. })
-                | Output::Keep(_) => {}
+                Output::Sa(SaOperation::SwitchOutbound { spi_in, .. }) => self.sending = Some(spi_in),
+                Output::Sa(SaOperation::Release { .. }) | Output::Keep(_) => {}
             }
         }
     }

@@ -98,6 +98,19 @@ impl<T: Clone> Lane<T> {
         self.ready.push_back((now, way, bytes));
     }
 
+    /// What waits, in order.
+    pub(crate) fn held(&self) -> impl Iterator<Item = &[u8]> {
+        self.held.iter().flatten().map(|(_, bytes)| bytes.as_slice())
+    }
+
+    /// One that waits goes on, while the others wait on.
+    pub(crate) fn release_one(&mut self, now: Instant, index: usize) {
+        if let Some(held) = self.held.as_mut().filter(|held| index < held.len()) {
+            let (way, bytes) = held.remove(index);
+            self.ready.push_back((now, way, bytes));
+        }
+    }
+
     /// What waits is lost.
     pub(crate) fn forget(&mut self) {
         self.held = None;

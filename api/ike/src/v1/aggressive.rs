@@ -104,9 +104,7 @@ impl Peer {
         let Ok((payloads, [])) = decode_chain(header.first, body) else {
             return Classified::Dropped("bad_chain");
         };
-        let first_contact = core.limits.initial_contact
-            && self.children.is_empty()
-            && !self.phase_ones.values().any(|other| other.up().is_some());
+        let first_contact = self.is_first_contact(core);
         let Some(found) = self.phase_ones.get_mut(&id) else { return Classified::Dropped("unknown_cookies") };
         let Stage::AggressiveSent { sa, key_pair, nonce, identity, refused } = &mut found.stage else {
             return Classified::Dropped("unexpected_message");

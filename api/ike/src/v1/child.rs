@@ -10,7 +10,7 @@ use super::peer::Peer;
 use crate::exchange::after;
 use crate::v2::core::Core;
 use crate::wire::isakmp::Delete;
-use crate::{Cause, ChildConfig, ChildId, Event};
+use crate::{Cause, ChildConfig, ChildId, Event, IkeSaId};
 
 /// When the pairs of a child are looked at after a new one came.
 const REVIEW: Duration = Duration::from_secs(3);
@@ -22,6 +22,8 @@ pub(crate) struct ChildSa {
     pub(super) config: ChildConfig,
     pub(super) spi_in: u32,
     pub(super) spi_out: u32,
+    /// The phase 1 that it was made on.
+    pub(super) made_on: IkeSaId,
     pub(super) lowest_nonce: Vec<u8>,
     /// We asked for it.
     pub(super) ours: bool,

@@ -78,7 +78,7 @@ impl Peer {
         let Some(up) = self.up_of(id) else { return };
         if up.review_at.is_some_and(|at| now >= at) {
             up.review_at = None;
-            self.review_phase_ones(now);
+            self.review_phase_ones(core, now);
             return self.check_life(core, now, id);
         }
         match up.life {
@@ -87,7 +87,7 @@ impl Peer {
                     found.stage = Stage::Closed;
                 }
             }
-            Life::Retiring(at) if now >= at => self.end_phase_one(core, now, id),
+            Life::Retiring(at) if now >= at => self.retire(core, now, id),
             Life::Active if now >= up.expires_at => {
                 // The children live on: what phase 1 was for, the next one does.
                 self.end_phase_one(core, now, id);

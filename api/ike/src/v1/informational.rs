@@ -157,13 +157,11 @@ impl Peer {
         found.send(core, now, &message);
     }
 
-    /// Tells the peer what is gone, on whatever phase 1 there is.
+    /// Tells the peer what is gone, on every phase 1 that there is: some look for it only among what belongs to the phase 1
+    /// on which they are told, and which of several that is, they alone know.
     pub(super) fn say_deleted(&mut self, core: &mut Core, now: Instant, delete: &Delete) {
-        let on = self
-            .active()
-            .map(|found| found.id)
-            .or_else(|| self.phase_ones.values().find(|found| found.up().is_some()).map(|found| found.id));
-        if let Some(id) = on {
+        let up = self.phase_ones.values().filter(|found| found.up().is_some());
+        for id in up.map(|found| found.id).collect::<Vec<_>>() {
             self.say_deleted_on(core, now, id, delete);
         }
     }

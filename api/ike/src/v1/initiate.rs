@@ -141,9 +141,7 @@ impl Peer {
         let Ok((payloads, [])) = decode_chain(header.first, body) else {
             return Classified::Dropped("bad_chain");
         };
-        let first_contact = core.limits.initial_contact
-            && self.children.is_empty()
-            && !self.phase_ones.values().any(|other| other.up().is_some());
+        let first_contact = self.is_first_contact(core);
         let Some(found) = self.phase_ones.get_mut(&id) else { return Classified::Dropped("unknown_cookies") };
         let Stage::KeySent { sa, suite, lifetime, key_pair, nonce } = &found.stage else {
             return Classified::Dropped("unexpected_message");
@@ -193,6 +191,7 @@ impl Peer {
         }
         if first_contact {
             payloads.push(initial_contact(found.cookies));
+            found.says_first_contact = true;
         }
         let header = found.header(Exchange::MainMode, 0);
         let answer = seal(&keyed.keys, &mut keyed.chain, header, &payloads);

@@ -15,9 +15,10 @@ use crate::{
     Cause, ChildConfig, ChildId, Connection, ConnectionId, Event, IkeSaId, Ikev1, OperationId, Version,
 };
 
-/// When the phase 1 SAs of a peer are looked at after a new one came up, and how long one that lost is kept.
+/// When the phase 1 SAs of a peer are looked at after a new one came up.
 const REVIEW: Duration = Duration::from_secs(5);
-const RETIREMENT: Duration = Duration::from_secs(30);
+/// A peer that has not answered by then did not hear that we have no other SA with it, or does not want to.
+const FIRST_CONTACT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// See the module's documentation.
 pub(crate) struct Peer {
@@ -63,6 +64,23 @@ impl Peer {
     pub(crate) fn active(&self) -> Option<&PhaseOne> {
         let active = self.phase_ones.values().filter(|found| found.is_active());
         active.max_by_key(|found| found.up().map(|up| up.up_at))
+    }
+
+    /// Whether we may tell the peer that we have no other SA with it (RFC 2407 section 4.6.3.3): it then forgets all others.
+    /// Not while it is making one itself, which may come up before it hears of that.
+    pub(super) fn is_first_contact(&self, core: &Core) -> bool {
+        let of_both = |found: &PhaseOne| found.up().is_some() || !found.initiator;
+        core.limits.initial_contact && self.children.is_empty() && !self.phase_ones.values().any(of_both)
+    }
+
+    /// We said that we have no other SA with the peer, and do not know whether it heard. What it makes meanwhile must not
+    /// come up before, or it forgets that too.
+    pub(super) fn awaits_first_contact(&self, now: Instant) -> bool {
+        self.phase_ones.values().any(|found| {
+            found.says_first_contact
+                && matches!(found.stage, Stage::IdSent(_))
+                && now < after(found.created_at, FIRST_CONTACT_PATIENCE)
+        })
     }
 
     /// What the peer's proofs rest on.
@@ -129,7 +147,7 @@ impl Peer {
 
     /// Of several phase 1 SAs one serves: the newest, or, of two that both ends made at once, the one with the higher
     /// nonces.
-    pub(super) fn review_phase_ones(&mut self, now: Instant) {
+    pub(super) fn review_phase_ones(&mut self, core: &mut Core, now: Instant) {
         let facts = |found: &PhaseOne| {
             found
                 .up()
@@ -141,13 +159,61 @@ impl Peer {
             let met = newer.2 < older.1 && newer.3 != older.3;
             if !met || newer.4 > older.4 { newer } else { older }
         });
-        let Some((winner, ..)) = winner else { return };
+        let Some((winner, _, _, ours, _)) = winner else { return };
+        let until = after(now, core.limits.phase_one_linger);
         for found in self.phase_ones.values_mut() {
             let id = found.id;
             if let Some(up) = found.up_mut().filter(|up| id != winner && up.life == Life::Active) {
-                up.life = Life::Retiring(after(now, RETIREMENT));
+                up.life = Life::Retiring(until);
+                up.replaced_at = Some(now);
             }
         }
+        // Its initiator first, lest both do.
+        if ours {
+            self.renew_children(core, now);
+        }
+    }
+
+    /// Makes anew what was made on a phase 1 in whose place another one serves. There are peers at which children end with
+    /// the phase 1 that they belong to, without a word, and which that is they alone know: strongSwan moves them to the
+    /// next one that is begun by us or instead of the old one, and to no other.
+    fn renew_children(&mut self, core: &mut Core, now: Instant) {
+        // What came later the peer made on the one that it thinks will stay.
+        let left_behind = |child: &&ChildSa| {
+            let up = self.phase_ones.get(&child.made_on).and_then(PhaseOne::up);
+            up.filter(|up| matches!(up.life, Life::Retiring(_)))
+                .is_some_and(|up| child.is_current() && child.committed_at <= up.replaced_at)
+        };
+        let left: Vec<(u32, ChildId)> =
+            self.children.values().filter(left_behind).map(|child| (child.spi_in, child.config.id)).collect();
+        for (spi_in, id) in left {
+            self.rekey_child(core, now, spi_in, id);
+        }
+    }
+
+    /// A phase 1 in whose place another one serves has been kept long enough, unless a child still belongs to it. If the peer
+    /// made one on it meanwhile, the two ends chose differently: their nonces decide, which both know.
+    pub(super) fn retire(&mut self, core: &mut Core, now: Instant, id: IkeSaId) {
+        let Some(up) = self.phase_ones.get(&id).and_then(PhaseOne::up) else { return };
+        let left = || self.children.values().filter(|child| child.is_current() && child.made_on == id);
+        if left().next().is_none() {
+            return self.end_phase_one(core, now, id);
+        }
+        let chosen_by_peer = left().any(|child| child.committed_at > up.replaced_at);
+        let nonce = |found: &PhaseOne| found.up().map(|up| up.lowest_nonce.clone());
+        let stays = chosen_by_peer && self.active().and_then(nonce) < Some(up.lowest_nonce.clone());
+        let until = after(now, core.limits.phase_one_linger);
+        for found in self.phase_ones.values_mut() {
+            let serves = found.id == id && stays;
+            let makes_way = found.id == id || (stays && found.is_active());
+            let Some(up) = found.up_mut() else { continue };
+            if serves {
+                (up.life, up.replaced_at) = (Life::Active, None);
+            } else if makes_way {
+                (up.life, up.replaced_at) = (Life::Retiring(until), Some(now));
+            }
+        }
+        self.renew_children(core, now);
     }
 
     /// Ends a phase 1 and tells the peer; the word is repeated for a while.
@@ -189,6 +255,14 @@ impl Peer {
                 core.by_spi.remove(&gone.our_cookie());
             }
             self.drop_quicks_of(core, now, id);
+        }
+        // One that was to make way for another that is gone serves again.
+        if self.active().is_none() {
+            let retiring = self.phase_ones.values_mut().filter_map(PhaseOne::up_mut);
+            let retiring = retiring.filter(|up| matches!(up.life, Life::Retiring(_)));
+            if let Some(up) = retiring.max_by_key(|up| up.up_at) {
+                up.life = Life::Active;
+            }
         }
     }
 

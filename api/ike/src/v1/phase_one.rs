@@ -119,6 +119,8 @@ pub(super) struct Up {
     pub(super) peer_certificates: Option<Arc<PeerCertificates>>,
     /// When others of the same connection are looked at.
     pub(super) review_at: Option<Instant>,
+    /// Since when another one serves in its place.
+    pub(super) replaced_at: Option<Instant>,
     pub(super) life: Life,
     used_ids: VecDeque<u32>,
     pub(super) probe: Option<Probe>,
@@ -144,6 +146,8 @@ pub(crate) struct PhaseOne {
     pub(super) announced: Announced,
     pub(super) created_at: Instant,
     pub(super) sent_at: Instant,
+    /// We said on it that we have no other SA with the peer.
+    pub(super) says_first_contact: bool,
     pub(super) stage: Stage,
     pub(super) retransmission: Option<Retransmission>,
     pub(super) assembly: Assembly,
@@ -168,6 +172,7 @@ impl PhaseOne {
             announced: Announced::default(),
             created_at: now,
             sent_at: now,
+            says_first_contact: false,
             stage,
             retransmission: None,
             assembly: Assembly::default(),
@@ -307,6 +312,7 @@ impl Up {
             expires_at: after(now, keyed.lifetime),
             peer_certificates,
             review_at: None,
+            replaced_at: None,
             life: Life::Active,
             used_ids: VecDeque::new(),
             probe: None,

@@ -150,6 +150,7 @@ impl Peer {
             config,
             spi_in: pair.spi_in,
             spi_out: pair.spi_out,
+            made_on: key.0,
             lowest_nonce: lowest(nonces.0, nonces.1),
             ours,
             begun_at,

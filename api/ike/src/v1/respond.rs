@@ -129,6 +129,10 @@ impl Peer {
         message: &[u8],
         body: &[u8],
     ) -> Classified {
+        // It is sent again.
+        if self.awaits_first_contact(now) {
+            return Classified::Dropped("first_contact_awaited");
+        }
         let Some(found) = self.phase_ones.get_mut(&id) else { return Classified::Dropped("unknown_cookies") };
         let Stage::KeyAnswered(keyed) = &mut found.stage else {
             return Classified::Dropped("unexpected_message");
