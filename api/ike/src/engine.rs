@@ -393,12 +393,16 @@ impl Engine {
     pub(crate) fn store(&mut self, now: Instant, sa: IkeSa) {
         let id = sa.ends.id;
         self.keep(now, &sa);
-        let counts = matches!(sa.stage, Stage::AuthAwaited(_));
-        match (counts, self.half_open.contains_key(&id)) {
+        // What was refused keeps its place for as long as it keeps its answer: whoever fails again and again comes no
+        // faster than who never proves itself.
+        let counted = self.half_open.contains_key(&id);
+        let refused = counted && sa.is_closed() && !sa.is_forgettable(now);
+        match (refused || matches!(sa.stage, Stage::AuthAwaited(_)), counted) {
             (true, false) => {
                 let source = sa.ends.path.remote.ip();
                 self.half_open.insert(id, source);
-                *self.half_open_by_source.entry(source).or_default() += 1;
+                let count = self.half_open_by_source.entry(source).or_default();
+                *count = count.saturating_add(1);
             }
             (false, true) => {
                 if let Some(source) = self.half_open.remove(&id)

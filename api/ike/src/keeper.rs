@@ -283,6 +283,12 @@ impl Engine {
         state.backoff.clear();
         let config = Arc::clone(&state.config);
         let others: Vec<IkeSaId> = state.ike_sas.iter().copied().filter(|other| *other != id).collect();
+        // Ids only grow: the first is the oldest.
+        let crowd = state.established.len() > self.core.limits.ike_sas_per_connection;
+        if let Some(oldest) = state.established.first().copied().filter(|oldest| crowd && *oldest != id) {
+            self.core.count("crowded_ike_sas");
+            self.forget(now, oldest);
+        }
         self.follow(now, id, &config);
         for other in others {
             // An attempt of ours that the peer has not answered is needless now.

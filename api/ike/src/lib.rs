@@ -30,11 +30,26 @@
 //! }
 //! ```
 #![forbid(unsafe_code)]
+// Whatever a peer sends: it is refused by name, and nothing here panics.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::panic
+    )
+)]
 
 mod api;
 mod authentication;
 mod cause;
 mod cert;
+#[allow(
+    clippy::arithmetic_side_effects,
+    reason = "lengths of suites and of what we send, and numbers modulo a prime; what is received is not added up"
+)]
 mod crypto;
 mod engine;
 mod exchange;
@@ -44,6 +59,11 @@ mod kept;
 pub mod key_log;
 mod limits;
 mod resuming;
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "it stands in for the world around two engines, in tests alone"
+)]
 pub mod sim;
 mod v1;
 mod v2;

@@ -33,6 +33,9 @@ pub struct Limits {
     pub linger: Duration,
     /// How long a phase 1 of IKEv1 in whose place another one serves is kept, to read what is late.
     pub phase_one_linger: Duration,
+    /// Established IKE SAs that a connection may have; with more the oldest is ended. Phase 1 SAs of IKEv1, finished or not,
+    /// above which a first message is dropped.
+    pub ike_sas_per_connection: usize,
     /// Children that one IKE SA may bear.
     pub children_per_ike_sa: usize,
     /// The first IKE_AUTH to a peer says INITIAL_CONTACT (RFC 7296 section 2.4). False in an engine that follows another
@@ -60,7 +63,7 @@ impl Limits {
             (self.fragment_ipv6_bytes, IPV6_HEADER_BYTES)
         };
         let marker = if path.local.port() == self.nat_port { NON_ESP_MARKER_BYTES } else { 0 };
-        packet.saturating_sub(header + UDP_HEADER_BYTES + marker)
+        packet.saturating_sub(header).saturating_sub(UDP_HEADER_BYTES).saturating_sub(marker)
     }
 }
 
@@ -80,6 +83,7 @@ impl Default for Limits {
             retry_max: Duration::from_secs(60),
             linger: Duration::from_secs(5),
             phase_one_linger: Duration::from_secs(30),
+            ike_sas_per_connection: 16,
             children_per_ike_sa: 1024,
             initial_contact: true,
             fragment_ipv4_bytes: 576,

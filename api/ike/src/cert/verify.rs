@@ -218,3 +218,27 @@ fn strip(scalar: &[u8]) -> &[u8] {
     let zeros = scalar.iter().take_while(|byte| **byte == 0).count();
     scalar.get(zeros.min(scalar.len().saturating_sub(1))..).unwrap_or_default()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail by panicking")]
+mod tests {
+    use super::*;
+    use crate::TrustMaterial;
+
+    #[test]
+    fn a_pile_of_certificates_is_not_read() {
+        let trust = Trust::new(TrustMaterial::default()).unwrap();
+        let identity = Identity::Fqdn("gw.example.net".to_owned());
+        let judged = |ders: &[Vec<u8>]| {
+            let proven = |_: &CertificateDer<'_>, _: &Facts| -> Result<(), String> { panic!("it was read") };
+            judge(&trust, &identity, ders, Some(0), proven).err().unwrap()
+        };
+        let too_many = vec![vec![0x30, 0]; MAX_CERTIFICATES + 1];
+        assert_eq!(judged(&too_many), "the peer sent 11 certificates of 22 bytes");
+        let too_long = vec![vec![0; MAX_CERTIFICATES_BYTES / 2 + 1]; 2];
+        assert_eq!(judged(&too_long), "the peer sent 2 certificates of 65538 bytes");
+        // As many as are allowed are looked at.
+        let allowed = vec![vec![0x30, 0]; MAX_CERTIFICATES];
+        assert!(judged(&allowed).starts_with("a certificate of the peer"));
+    }
+}

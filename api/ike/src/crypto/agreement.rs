@@ -127,7 +127,7 @@ impl KeyPair {
         match &self.private {
             Private::Modp(exponent) => exponent.agree(peer),
             Private::Curve(private) => {
-                let mut encoded = Vec::with_capacity(peer.len() + 1);
+                let mut encoded = Vec::with_capacity(peer.len().saturating_add(1));
                 if self.group != Group::Curve25519 {
                     encoded.push(4);
                 }

@@ -266,6 +266,10 @@ impl Engine {
             .filter(|peer| peer.is_between(path) && (!aggressive || peer.may_begin_aggressively(&payloads)))
             .collect();
         let Some(first) = known.first() else { return Classified::Dropped("unknown_peer") };
+        // An authenticated one may have several, while one follows another; a flood of them it may not.
+        if known.iter().any(|peer| peer.phase_ones.len() >= self.core.limits.ike_sas_per_connection) {
+            return Classified::Dropped("too_many_phase_ones");
+        }
         let chosen = known.iter().find_map(|peer| Some((peer.id, peer.choose(&theirs)?)));
         let Some((connection, choice)) = chosen else {
             let (ours, id) = (first.offer_in_words(), first.id);

@@ -63,9 +63,10 @@ impl Peer {
         let Some(verified) = verified else { return Classified::Dropped("integrity") };
         up.use_up(message_id);
         self.heard_at = now;
-        if self.quicks.values().filter(|quick| quick.phase_one == id).count()
-            >= core.limits.children_per_ike_sa
-        {
+        let most = core.limits.children_per_ike_sa;
+        let begun = self.quicks.values().filter(|quick| quick.phase_one == id).count();
+        // Of each there may be an old and a new one.
+        if begun >= most || self.children.len() >= most.saturating_mul(2) {
             return Classified::Dropped("too_many_exchanges");
         }
         let (answer, nonce_i) = match self.negotiate(core, id, &verified.payloads) {

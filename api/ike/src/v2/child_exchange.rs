@@ -59,10 +59,13 @@ impl Established {
         if self.life != Life::Active || self.is_rekeying() || self.theirs.is_some() {
             return Err(Refusal::plain(notify::TEMPORARY_FAILURE));
         }
-        let Some(rekey) = picked.notify(notify::REKEY_SA) else {
-            if self.children.len() >= core.limits.children_per_ike_sa {
-                return Err(Refusal::plain(notify::NO_ADDITIONAL_SAS));
-            }
+        let rekey = picked.notify(notify::REKEY_SA);
+        // All of them may be in a rekey at once; a peer that never deletes what it rekeyed has no more than that.
+        let halves = if rekey.is_some() { 2 } else { 1 };
+        if self.children.len() >= core.limits.children_per_ike_sa.saturating_mul(halves) {
+            return Err(Refusal::plain(notify::NO_ADDITIONAL_SAS));
+        }
+        let Some(rekey) = rekey else {
             let answer = child::answer(core, ends, &self.config, picked, None, None)?;
             return Ok((answer, None));
         };

@@ -433,7 +433,6 @@ pub(crate) fn respond(
     if public.len() != chosen.suite.group.public_len_bytes() {
         return Err("invalid_public_value");
     }
-    let key_pair = KeyPair::new(chosen.suite.group, &mut core.random).ok_or("no_key_pair")?;
     let id = core.new_ike_sa_id();
     let spis = Spis { initiator: header.spi_i, responder: core.new_ike_spi(id) };
     let unanswered = Spis { initiator: header.spi_i, responder: 0 };
@@ -450,11 +449,8 @@ pub(crate) fn respond(
         fragments: Fragments::new(picked.notify(notify::IKEV2_FRAGMENTATION_SUPPORTED).is_some()),
     };
     let nonce_r = core.random.array::<NONCE_LEN_BYTES>().to_vec();
-    let mut payloads = vec![
-        Payload::Sa(vec![chosen.answer(Protocol::Ike, &[])]),
-        Payload::KeyExchange { group: *group, data: key_pair.public().to_vec() },
-        Payload::Nonce(nonce_r.clone()),
-    ];
+    let mut payloads =
+        vec![Payload::Sa(vec![chosen.answer(Protocol::Ike, &[])]), Payload::Nonce(nonce_r.clone())];
     if picked.notify(notify::NAT_DETECTION_SOURCE_IP).is_some() {
         payloads.extend(nat::payloads(spis, inbound.path));
     }
@@ -476,20 +472,32 @@ pub(crate) fn respond(
     {
         payloads.push(intermediate_supported());
     }
+    // In place of our public value, which is worth its price only to those who may have it.
+    let nothing = vec![0; chosen.suite.group.public_len_bytes()];
+    payloads.insert(1, Payload::KeyExchange { group: *group, data: nothing });
     payloads.push(Payload::Notify(Notify::new(notify::CHILDLESS_IKEV2_SUPPORTED, Vec::new())));
-    let encode = |payloads: &[Payload]| Message::encode(ends.header(Exchange::IkeSaInit, true, 0), payloads);
-    let mut response = encode(&payloads);
-    if response.len() > inbound.bytes.len() && !proven {
+    let header = ends.header(Exchange::IkeSaInit, true, 0);
+    let is_longer =
+        |payloads: &[Payload]| !proven && Message::encode(header, payloads).len() > inbound.bytes.len();
+    if is_longer(&payloads) {
         // A cookie costs more than the peer can gain by it.
         payloads.pop();
-        response = encode(&payloads);
     }
-    if response.len() > inbound.bytes.len() && !proven {
+    if is_longer(&payloads) {
         // Whoever asks with less than it is answered must first show that it receives where it says it is.
         core.by_spi.remove(&spis.responder);
         demand_cookie(core, now, inbound, nonce_i);
         return Ok(None);
     }
+    core.count("key_exchanges_answered");
+    let Some(key_pair) = KeyPair::new(chosen.suite.group, &mut core.random) else {
+        core.by_spi.remove(&spis.responder);
+        return Err("no_key_pair");
+    };
+    if let Some(Payload::KeyExchange { data, .. }) = payloads.get_mut(1) {
+        *data = key_pair.public().to_vec();
+    }
+    let response = Message::encode(header, &payloads);
     core.transmit(inbound.path, &response);
     let awaited = AuthAwaited {
         candidates,

@@ -1,0 +1,252 @@
+//! What a stranger, or a peer that misbehaves, may cost: the bounds of docs/decisions/0005-bounds-of-the-ike-engine.md.
+
+use std::time::{Duration, Instant};
+
+use ike::sim::{Simulation, Weather, setup};
+use ike::*;
+use zeroize::Zeroizing;
+
+const FIRST: ChildId = ChildId(1);
+const EXCHANGE: usize = 18;
+
+/// Side 0 initiates towards side 1; each side's connection may be changed before.
+fn begin(limits: Limits, change: impl Fn(usize, &mut Connection)) -> Simulation {
+    let mut sim = Simulation::new(Instant::now(), 5, limits, Weather::FAIR);
+    let now = sim.now;
+    for side in [1, 0] {
+        let mut connection = setup::connection(side, 1);
+        connection.children[0].start = side == 0;
+        change(side, &mut connection);
+        sim.hosts[side].engine.set_connection(now, connection);
+        sim.drain(side);
+    }
+    sim
+}
+
+fn counter(sim: &Simulation, name: &str) -> u64 {
+    sim.hosts[1].engine.counters().get(name).copied().unwrap_or(0)
+}
+
+/// The first message of side 0, and the path on which side 1 gets it.
+fn first_message(sim: &Simulation) -> (Path, Vec<u8>) {
+    let (_, sent, bytes) = sim.link.log[0].clone();
+    (Path { local: sent.remote, remote: sent.local }, bytes)
+}
+
+/// An IKE_SA_INIT request without its notifications and with the shortest nonce: shorter than its answer.
+fn shortened(request: &[u8]) -> Vec<u8> {
+    const NONCE: u8 = 40;
+    let (mut short, mut kind, mut at) = (request[..28].to_vec(), request[16], 28);
+    let mut place_of_kind = 16;
+    while kind != 0 {
+        let length = usize::from(u16::from_be_bytes([request[at + 2], request[at + 3]]));
+        if (33..=NONCE).contains(&kind) {
+            short[place_of_kind] = kind;
+            place_of_kind = short.len();
+            let mut payload = request[at..at + length].to_vec();
+            if kind == NONCE {
+                payload.truncate(4 + 16);
+                payload[3] = 4 + 16;
+            }
+            payload[0] = 0;
+            short.extend(payload);
+        }
+        (kind, at) = (request[at], at + length);
+    }
+    let length = u32::try_from(short.len()).unwrap_or(0).to_be_bytes();
+    short[24..28].copy_from_slice(&length);
+    short
+}
+
+#[test]
+fn a_question_shorter_than_its_answer_costs_no_key_exchange() {
+    let mut sim = begin(Limits::default(), |_, _| {});
+    let (path, request) = first_message(&sim);
+    let mut short = shortened(&request);
+    for number in 1..=200u64 {
+        short[..8].copy_from_slice(&number.to_be_bytes());
+        let answered = sim.link.log.len();
+        assert_eq!(sim.inject(1, path, &short), Classified::Ike);
+        let bytes: usize = sim.link.log[answered..].iter().map(|(_, _, bytes)| bytes.len()).sum();
+        assert!(bytes > 0 && bytes <= short.len(), "{bytes} for {}", short.len());
+    }
+    assert_eq!((counter(&sim, "cookies_demanded"), counter(&sim, "key_exchanges_answered")), (200, 0));
+    assert_eq!(sim.ike_sas()[1], 0);
+    // With its own full question a peer comes up beside it.
+    sim.run(Duration::from_secs(5));
+    assert_eq!(sim.disagreement(FIRST), None);
+}
+
+#[test]
+fn a_crowd_gets_cookies_before_any_key_exchange() {
+    let mut sim =
+        begin(Limits { half_open_timeout: Duration::from_secs(3600), ..Limits::default() }, |_, _| {});
+    let (path, mut request) = first_message(&sim);
+    for number in 1..=200u64 {
+        request[..8].copy_from_slice(&number.to_be_bytes());
+        sim.inject(1, path, &request);
+    }
+    let most = Limits::default().cookie_threshold_per_source as u64;
+    assert_eq!(counter(&sim, "key_exchanges_answered"), most);
+    assert_eq!(counter(&sim, "cookies_demanded"), 200 - most);
+}
+
+#[test]
+fn half_open_sas_have_a_number_and_a_time() {
+    let limits = Limits {
+        cookie_threshold: usize::MAX,
+        cookie_threshold_per_source: usize::MAX,
+        half_open_per_source: 40,
+        half_open: 60,
+        ..Limits::default()
+    };
+    for (most_of_source, most) in [(40, 60), (usize::MAX, 60)] {
+        let limits = Limits { half_open_per_source: most_of_source, ..limits.clone() };
+        let mut sim = begin(limits, |_, _| {});
+        let (path, mut request) = first_message(&sim);
+        for number in 1..=200u64 {
+            request[..8].copy_from_slice(&number.to_be_bytes());
+            sim.inject(1, path, &request);
+        }
+        assert_eq!(sim.ike_sas()[1], most_of_source.min(most));
+        assert_eq!(counter(&sim, "half_open_limit"), 200 - most_of_source.min(most) as u64);
+        sim.link.cut = true;
+        sim.run(Duration::from_secs(31));
+        assert_eq!(sim.ike_sas()[1], 0);
+    }
+}
+
+/// A source whose proofs are refused keeps a place among the half-open for each, and so comes no faster than they end.
+#[test]
+fn refused_proofs_slow_their_source_down() {
+    let limits = Limits {
+        retry_base: Duration::from_millis(50),
+        retry_max: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let most = limits.half_open_per_source as u64;
+    let mut sim = begin(limits, |side, connection| {
+        if side == 0 {
+            let key = PreSharedKey(Zeroizing::new(b"a guess".to_vec()));
+            connection.authentication = Authentication::pre_shared_key(key);
+        }
+    });
+    sim.run(Duration::from_secs(29));
+    assert_eq!(counter(&sim, "authentications_refused"), most);
+    assert!(counter(&sim, "half_open_limit") > 0);
+    // The places are free again when what was kept for them is forgotten.
+    sim.run(Duration::from_secs(60));
+    let refused = counter(&sim, "authentications_refused");
+    assert!(refused > most && refused <= 4 * most, "{refused}");
+}
+
+#[test]
+fn nothing_but_the_beginning_reaches_who_is_not_authenticated() {
+    const IKE_AUTH: u8 = 35;
+    let mut sim = begin(Limits::default(), |_, _| {});
+    let is_auth = |bytes: &[u8]| bytes[EXCHANGE] == IKE_AUTH;
+    while !sim.link.log.iter().any(|(from, _, bytes)| *from == 0 && is_auth(bytes)) {
+        let until = sim.now + Duration::from_secs(1);
+        assert!(sim.step(until));
+    }
+    let (_, sent, auth) =
+        sim.link.log.iter().find(|(from, _, bytes)| *from == 0 && is_auth(bytes)).cloned().unwrap();
+    let path = Path { local: sent.remote, remote: sent.local };
+    // CREATE_CHILD_SA, INFORMATIONAL, IKE_FOLLOWUP_KE, and one that nobody knows.
+    for exchange in [36, 37, 44, 60] {
+        let mut other = auth.clone();
+        other[EXCHANGE] = exchange;
+        assert_eq!(sim.inject(1, path, &other), Classified::Dropped("unexpected_exchange"));
+    }
+    assert!(sim.hosts[1].dataplane.is_empty());
+    sim.run(Duration::from_secs(5));
+    assert_eq!(sim.disagreement(FIRST), None);
+}
+
+#[test]
+fn only_authentic_messages_move_a_window() {
+    let mut sim = begin(Limits::default(), |_, _| {});
+    sim.run(Duration::from_secs(5));
+    sim.link.cut = true;
+    sim.command(0, Command::RekeyChild(FIRST));
+    let (from, sent, request) = sim.link.log.last().cloned().unwrap();
+    assert_eq!(from, 0);
+    let path = Path { local: sent.remote, remote: sent.local };
+    for index in 28..request.len() {
+        let mut forged = request.clone();
+        forged[index] ^= 1;
+        assert!(matches!(sim.inject(1, path, &forged), Classified::Dropped(_)), "at {index}");
+    }
+    // A message id ahead of the window, authentic or not.
+    let mut ahead = request.clone();
+    ahead[23] = ahead[23].wrapping_add(1);
+    assert_eq!(sim.inject(1, path, &ahead), Classified::Dropped("outside_window"));
+    assert_eq!(sim.inject(1, path, &request), Classified::Ike);
+    sim.link.cut = false;
+    sim.run(Duration::from_secs(20));
+    assert_eq!(sim.disagreement(FIRST), None);
+}
+
+/// A peer that comes back again and again without a word of what it had.
+#[test]
+fn ike_sas_of_a_connection_have_a_number() {
+    let limits = Limits { initial_contact: false, ike_sas_per_connection: 4, ..Limits::default() };
+    let mut sim = begin(limits.clone(), |_, _| {});
+    for life in 1..=30u8 {
+        sim.hosts[0].engine = Engine::new(limits.clone(), [life; 32]);
+        let now = sim.now;
+        sim.hosts[0].engine.set_connection(now, setup::connection(0, 1));
+        sim.drain(0);
+        sim.run(Duration::from_millis(200));
+        assert!(sim.ike_sas()[1] <= 5, "{:?}", sim.ike_sas());
+    }
+    assert!(counter(&sim, "crowded_ike_sas") > 20);
+}
+
+#[test]
+fn children_of_an_ike_sa_have_a_number() {
+    let mut sim = begin(Limits { children_per_ike_sa: 3, ..Limits::default() }, |side, connection| {
+        connection.children = (1..=6).map(|id| setup::child(side, id)).collect();
+        connection.children.iter_mut().for_each(|child| child.start = side == 0);
+    });
+    sim.run(Duration::from_secs(60));
+    assert_eq!(sim.hosts[1].dataplane.len(), 3);
+    assert!(counter(&sim, "children_refused") >= 3);
+    assert_eq!(sim.disagreement(FIRST), None);
+    // They are rekeyed all the same.
+    let before = sim.hosts[0].dataplane.sending_on(FIRST);
+    sim.command(0, Command::RekeyChild(FIRST));
+    sim.run(Duration::from_secs(10));
+    assert_ne!(sim.hosts[0].dataplane.sending_on(FIRST), before);
+    assert_eq!(sim.disagreement(FIRST), None);
+}
+
+fn version_1(limits: Limits) -> Simulation {
+    begin(limits, |_, connection| {
+        let (ike, esp) = setup::classic();
+        connection.version = Version::V1(Ikev1::default());
+        connection.proposals = vec![IkeProposal { groups: vec![Group::EcpP256], ..ike }];
+        connection.children[0].proposals = vec![esp];
+    })
+}
+
+/// Version 1 has no cookie: what a first message makes is small, counted, and soon forgotten.
+#[test]
+fn first_messages_of_version_1_have_a_number_and_a_time() {
+    for (limits, most) in [
+        (Limits::default(), Limits::default().half_open_per_source),
+        (Limits { half_open: 7, ..Limits::default() }, 7),
+        (Limits { half_open_per_source: 100, ..Limits::default() }, Limits::default().ike_sas_per_connection),
+    ] {
+        let mut sim = version_1(limits);
+        let (path, mut first) = first_message(&sim);
+        for number in 1..=200u64 {
+            first[..8].copy_from_slice(&number.to_be_bytes());
+            sim.inject(1, path, &first);
+        }
+        assert_eq!(sim.ike_sas()[1], most);
+        sim.link.cut = true;
+        sim.run(Duration::from_secs(31));
+        assert_eq!(sim.ike_sas()[1], 0);
+    }
+}
