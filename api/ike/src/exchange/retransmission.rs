@@ -45,6 +45,11 @@ impl Retransmission {
         self.next_at
     }
 
+    /// The peer is elsewhere: it is asked there at once, and for as long as it would have been here.
+    pub(crate) fn begin_anew(&mut self, now: Instant, limits: &Limits) {
+        (self.sent, self.wait, self.next_at) = (0, limits.retransmit_base, now);
+    }
+
     /// What to send again if it is time, or the end of patience after `tries` retransmissions.
     pub(crate) fn poll(&mut self, now: Instant, tries: u32) -> Due<'_> {
         if now < self.next_at {

@@ -1,6 +1,7 @@
 //! A link that loses, doubles and reorders.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::Nat;
@@ -49,6 +50,8 @@ pub struct Link {
     pub cut: bool,
     /// NATs on the way.
     pub nats: Vec<Nat>,
+    /// Where each end is, if it is at one address only: what is sent elsewhere is lost.
+    pub homes: [Option<IpAddr>; 2],
 }
 
 impl Link {
@@ -63,6 +66,7 @@ impl Link {
             log: Vec::new(),
             cut: false,
             nats: Vec::new(),
+            homes: [None; 2],
         }
     }
 
@@ -98,7 +102,8 @@ impl Link {
     }
 
     pub(super) fn arrive(&mut self, now: Instant) -> Option<(usize, Path, Vec<u8>)> {
-        let due = self.under_way.first_entry().filter(|entry| entry.key().0 <= now)?;
-        Some(due.remove())
+        let due = self.under_way.first_entry().filter(|entry| entry.key().0 <= now)?.remove();
+        let (side, path, _) = &due;
+        self.homes[*side].is_none_or(|home| home == path.local.ip()).then_some(due)
     }
 }

@@ -4,6 +4,7 @@
 
 mod dataplane;
 mod link;
+mod mobile;
 mod nat;
 pub mod replay;
 mod restart;

@@ -75,6 +75,10 @@ impl Established {
                     udp_encapsulation,
                 }));
             }
+            // Section 3.5: what waits for an answer goes to the new address too; it has waited at one that is gone.
+            if let Some(asked) = self.send.retransmission() {
+                asked.begin_anew(now, &core.limits);
+            }
             // Whoever sits between could have sent the peer's packet on: an answer from there shows that the peer is.
             self.enqueue(now, Job::Probe);
         }

@@ -94,6 +94,23 @@ fn only_a_peer_that_says_so_is_followed() {
     assert!(scene.established.queue.iter().any(|(_, job)| *job == Job::Probe));
 }
 
+/// What we asked is asked again where the peer is now, and not given up for what was lost on the way to where it was.
+#[test]
+fn what_waits_for_an_answer_goes_along() {
+    let mut scene = scene();
+    let Scene { established, ends, core, now, .. } = &mut scene;
+    established.enqueue(*now, Job::Probe);
+    established.pump(ends, core, *now);
+    core.outputs.clear();
+    let late = *now + std::time::Duration::from_secs(90);
+    scene.now = late;
+    let there = scene.abroad;
+    scene.hears(there, vec![bare(notify::UPDATE_SA_ADDRESSES)]);
+    let asked = scene.established.send.retransmission().unwrap();
+    assert_eq!((asked.next_at(), asked.sent()), (late, 0));
+    assert!(matches!(asked.poll(late, 0), crate::exchange::Due::Send(_)));
+}
+
 #[test]
 fn an_sa_without_mobike_hears_nothing_of_it() {
     let mut scene = scene();

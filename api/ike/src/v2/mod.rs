@@ -28,6 +28,7 @@ mod intermediate;
 pub(crate) mod kept;
 mod key_exchanges;
 mod mobike;
+mod mobike_initiator;
 pub(crate) mod nat;
 mod payloads;
 mod peer_move;
