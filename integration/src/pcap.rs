@@ -10,6 +10,10 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 
+mod write;
+
+pub use write::{Datagram, write};
+
 /// What a frame on the underlay is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
