@@ -4,9 +4,12 @@
 use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
+
+use crate::leftovers::KEEP_FILES;
 
 const HEAD: &str = "\
 # Interoperability
@@ -55,12 +58,15 @@ pub struct Scenario {
 }
 
 impl Scenario {
-    /// Lets `body` happen and records how it went, for the running test.
+    /// Lets `body` happen and records how it went, for the running test; the files of one that failed are kept.
     pub fn judge<T>(self, body: impl FnOnce() -> Result<T>) -> Result<T> {
         // Recorded first as failed: a panic or a kill leaves it so.
         self.record("failed")?;
         let outcome = body();
         self.record(if outcome.is_ok() { "passed" } else { "failed" })?;
+        if outcome.is_err() {
+            KEEP_FILES.store(true, Ordering::Release);
+        }
         outcome.with_context(|| format!("{} with {}, we as {}", self.what, self.peer, self.role.word()))
     }
 
