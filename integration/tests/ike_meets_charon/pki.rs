@@ -10,8 +10,8 @@ use anyhow::{Context, Result};
 use ike::{LocalCertificate, LocalProof, RemoteProof, RsaPadding, Trust, TrustMaterial};
 use integration::command::finish;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod,
-    KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, DnValue, IsCa, Issuer,
+    KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
 };
 
 /// A CA.
@@ -33,7 +33,9 @@ pub(crate) struct Leaf {
 pub(crate) fn params(name: &str) -> Result<CertificateParams> {
     let mut params = CertificateParams::new(vec![name.to_owned()])?;
     params.distinguished_name.remove(DnType::CommonName);
-    params.distinguished_name.push(DnType::CountryName, "CH");
+    // The one attribute that may be nothing else (X.520).
+    let country = DnValue::PrintableString("CH".try_into()?);
+    params.distinguished_name.push(DnType::CountryName, country);
     params.distinguished_name.push(DnType::OrganizationName, "Culvert test");
     params.distinguished_name.push(DnType::CommonName, name);
     params.not_before = date_time_ymd(2020, 1, 1);
