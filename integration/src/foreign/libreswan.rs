@@ -1,6 +1,6 @@
 //! libreswan 4.10: the second judge, for IKEv1 and IKEv2. It knows no group 2.
 
-use super::{Daemon, Settings};
+use super::{Certified, Daemon, Settings};
 
 /// pluto, told by whack.
 pub static DAEMON: Daemon = Daemon {
@@ -22,6 +22,17 @@ fn files(settings: &Settings) -> Vec<(&'static str, String)> {
     let ikev2 = if *version == 1 { "no" } else { "insist" };
     let (own, far) = (settings.own.black(), settings.far.black());
     let mode = settings.mode.word();
+    let (proof, mut files) = match &settings.certified {
+        None => ("authby=secret".to_owned(), Vec::new()),
+        Some(Certified { own_id, far_id, certificate, private_key, authority }) => {
+            // `lab` is its nickname in the database that the start makes of these files.
+            let proof = format!(
+                "authby=rsa-sha2\n    leftcert=lab\n    leftid=@{own_id}\n    rightid=@{far_id}\n    leftsendcert=always"
+            );
+            let named = [("x509.pem", certificate), ("private.pem", private_key), ("x509ca.pem", authority)];
+            (proof, named.map(|(name, pem)| (name, pem.clone())).to_vec())
+        }
+    };
     // pfs=no: its first child has no group in any case, and a rekey follows the peer's proposal.
     let connection = format!(
         "config setup
@@ -31,7 +42,7 @@ fn files(settings: &Settings) -> Vec<(&'static str, String)> {
 conn gre
     left={own}
     right={far}
-    authby=secret
+    {proof}
     type={mode}
     leftprotoport=gre
     rightprotoport=gre
@@ -43,5 +54,7 @@ conn gre
     auto=ignore
 "
     );
-    vec![("ipsec.conf", connection), ("ipsec.secrets", format!("{own} {far} : PSK \"{secret}\"\n"))]
+    files
+        .extend([("ipsec.conf", connection), ("ipsec.secrets", format!("{own} {far} : PSK \"{secret}\"\n"))]);
+    files
 }
