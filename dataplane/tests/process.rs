@@ -108,6 +108,7 @@ fn outbound_sa(generation: u64) -> SaRecord {
     sa.generation = generation;
     sa.local = address([192, 0, 2, 1]);
     sa.remote = address([192, 0, 2, 2]);
+    sa.peer = sa.remote;
     sa.selector = Selector { source_ports: [0, 65535], destination_ports: [0, 65535], ..Selector::default() };
     sa
 }

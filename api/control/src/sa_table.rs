@@ -16,6 +16,7 @@ mod record;
 mod resumption;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use ike::{ChildId, ChildPair, OperationId, Path};
@@ -143,6 +144,14 @@ impl SaTable {
     #[must_use]
     pub fn outbound(&self, owner: &Owner) -> Option<u32> {
         self.outbound.get(owner).copied()
+    }
+
+    /// Where each owner sends to, and whether in UDP.
+    pub fn destinations<'a>(&'a self, writer: &'a Writer) -> impl Iterator<Item = (&'a Owner, IpAddr, bool)> {
+        self.outbound.iter().filter_map(|(owner, slot)| {
+            let (address, udp) = record::destination(writer, *slot)?;
+            Some((owner, address, udp))
+        })
     }
 
     /// All SAs in use.

@@ -32,6 +32,7 @@ mod fragment;
 mod guard;
 mod icmp;
 mod leave;
+mod natted;
 mod next_hop;
 mod open;
 mod outcome;

@@ -11,6 +11,7 @@ use packet::header::{esp::Esp, ethernet, gre, protocol};
 use packet::{Classifier, FiveTuple, Frame, RouteLookup, Twin};
 use shm::{Counter, Drop, EventKind};
 
+use crate::natted;
 use crate::outcome::Outcome;
 use crate::peer_move;
 use crate::pipeline::Pipeline;
@@ -239,7 +240,9 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
         let Some(header) = frame.bytes().get(ethernet::LEN_BYTES..).and_then(Ipv4::parse) else {
             return self.refuse_malformed(opened.sa);
         };
-        let (source, destination, tos) = (header.source(), header.destination(), header.tos());
+        let Some(sa) = self.tables.sa(opened.sa) else { return self.shared.drop_one(Drop::UnknownSpi) };
+        let source = sa.original_source(header.source());
+        let (destination, tos) = (header.destination(), header.tos());
         self.enter_tunnel(
             frame,
             opened.sa,
@@ -275,10 +278,7 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
         let slot = match served.owner {
             Owner::Tunnel(slot) => {
                 let Some(tunnel) = self.tables.tunnel(slot) else { return self.refuse_selector(sa) };
-                // Behind a NAT the outer source is the NAT's, and not what the peer was configured by: the key tells who
-                // sent it (RFC 7296 section 2.23.1).
-                let natted = served.udp && !served.tunnel_mode;
-                if tunnel.local != destination || (tunnel.remote != source && !natted) {
+                if (tunnel.local, tunnel.remote) != (destination, source) {
                     return self.refuse_selector(sa);
                 }
                 if tunnel.key != gre.key {
@@ -308,20 +308,30 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
 
     /// Any other protocol in transport mode: the IP header is rebuilt, and the packet routed.
     fn finish_transport(&mut self, mut frame: F, opened: &Opened, outcome: &mut Outcome<F>) {
+        let Some(sa) = self.tables.sa(opened.sa) else { return self.shared.drop_one(Drop::UnknownSpi) };
         let bytes = frame.bytes();
-        let payload =
-            bytes.get(opened.payload_at..opened.payload_at + opened.payload_len).unwrap_or_default();
+        let within = opened.payload_at..opened.payload_at + opened.payload_len;
+        let payload = bytes.get(within.clone()).unwrap_or_default();
         let Some((link, rest)) = bytes.split_first_chunk::<{ ethernet::LEN_BYTES }>() else { return };
         let Some(header) = rest.first_chunk::<{ ipv4::LEN_BYTES }>() else { return };
         let view = Ipv4::parse(header).map(|ip| (ip.source(), ip.destination()));
-        let Some((source, destination)) = view else { return };
+        let Some((outer, destination)) = view else { return };
+        let source = sa.original_source(outer);
         let key = mirrored(source, destination, opened.next_header, payload);
-        if !self.tables.sa(opened.sa).is_some_and(|sa| sa.selector.matches(&key)) {
+        if !sa.selector.matches(&key) {
             return self.refuse_selector(opened.sa);
         }
+        let natted = sa.udp;
         let (link, mut header) = (*link, *header);
         let total = (ipv4::LEN_BYTES + opened.payload_len) as u16;
         ipv4::set_payload(&mut header, opened.next_header, total);
+        if natted {
+            ipv4::set_source(&mut header, source);
+            if let Some(segment) = frame.bytes_mut().get_mut(within) {
+                natted::mend(segment, opened.next_header, source, destination);
+            }
+        }
+        let bytes = frame.bytes();
         let end = bytes.len() - opened.payload_at - opened.payload_len;
         let rebuilt = frame.trim_back(end) && frame.trim_front(opened.payload_at);
         let room = frame.prepend(ethernet::LEN_BYTES + ipv4::LEN_BYTES);

@@ -109,11 +109,10 @@ impl Plan {
             Protection::None => classify(tables, tunnel)?,
             Protection::CryptoMap => Some(classify(tables, tunnel)?.ok_or(Action::Drop(Drop::Unprotected))?),
         };
-        // Transport mode keeps the addresses of the carrier: they must be those of the SA. A peer behind a NAT is where its
-        // NAT shows it; only the SA of the tunnel itself tells that peer from others.
+        // Transport mode keeps the addresses of the carrier: they must be those that the SA was made for. A peer behind a
+        // NAT is where its NAT shows it.
         let fits = |sa: &Sa| {
-            let natted = sa.udp && sa.owner == Owner::Tunnel(tunnel.slot);
-            let same_ends = sa.local == tunnel.local && (sa.remote == tunnel.remote || natted);
+            let same_ends = sa.local == tunnel.local && sa.peer == tunnel.remote;
             (sa.tunnel_mode || same_ends) && sa.selector.matches(&gre_tuple(tunnel))
         };
         if sa.is_some_and(|sa| !fits(sa)) {

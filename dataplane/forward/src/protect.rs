@@ -34,7 +34,7 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
         let refusal = match sa.tunnel_mode {
             _ if !may_carry => Some(Drop::NoSa),
             true => None,
-            false if (sa.local, sa.remote) != (header.source(), header.destination()) => Some(Drop::NoSa),
+            false if (sa.local, sa.peer) != (header.source(), header.destination()) => Some(Drop::NoSa),
             // Transport mode is for whole packets (RFC 4303 section 3.3.4).
             false if is_fragment => Some(Drop::Fragment),
             false if header.has_options() => Some(Drop::IpOptions),
@@ -43,7 +43,9 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
         if let Some(reason) = refusal {
             return self.shared.drop_one(reason);
         }
-        let exit = if sa.tunnel_mode { Exit::find(&self.tables, sa.remote) } else { Ok(exit) };
+        // A peer behind a NAT may be elsewhere than where the packet was routed to.
+        let elsewhere = sa.tunnel_mode || sa.remote != header.destination();
+        let exit = if elsewhere { Exit::find(&self.tables, sa.remote) } else { Ok(exit) };
         let exit = match exit {
             Ok(exit) => exit,
             Err(reason) => return self.shared.drop_one(reason),
@@ -156,6 +158,7 @@ fn write_front(
         .to_bytes();
     } else {
         ipv4::set_payload(&mut header, sa.outer_protocol(), total_len_bytes);
+        ipv4::set_destination(&mut header, sa.remote);
     }
     let mut udp_header = sa.udp_header();
     udp_header[4..6].copy_from_slice(&(total_len_bytes - ipv4::LEN_BYTES as u16).to_be_bytes());

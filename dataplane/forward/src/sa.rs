@@ -44,6 +44,8 @@ pub struct Sa {
     // What inbound packets need besides.
     pub(crate) owner: Owner,
     pub(crate) remote: [u8; 4],
+    /// The peer as it is configured, wherever its NAT shows it.
+    pub(crate) peer: [u8; 4],
     local_port: u16,
     pub(crate) remote_port: u16,
     /// When [`EventKind::Traffic`] was last raised, in milliseconds since the Unix epoch.
@@ -100,6 +102,7 @@ impl Sa {
             owner,
             local: v4(&record.local.bytes),
             remote: v4(&record.remote.bytes),
+            peer: v4(&record.peer.bytes),
             soft_packets: limit(record.soft_packets),
             hard_packets: limit(record.hard_packets),
             soft_bytes: limit(record.soft_bytes),
@@ -158,6 +161,13 @@ impl Sa {
     /// The largest payload (in tunnel mode: the largest IP packet) whose ESP packet fits an MTU, in bytes.
     pub(crate) fn payload_that_fits(&self, mtu_bytes: usize) -> Option<usize> {
         self.framing().payload_that_fits(mtu_bytes.checked_sub(self.outer_len())?)
+    }
+
+    /// Whom a packet of transport mode is from, by the source of its outer header: behind a NAT that is the NAT's, and not
+    /// what the peer was configured by; the key tells who sent it (RFC 7296 section 2.23.1).
+    #[inline]
+    pub(crate) const fn original_source(&self, outer: [u8; 4]) -> [u8; 4] {
+        if self.udp { self.peer } else { outer }
     }
 
     /// The IP protocol that the outer header names.

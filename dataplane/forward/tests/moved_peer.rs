@@ -6,8 +6,8 @@ mod support;
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use packet::checksum;
-use shm::records::{SaRecord, direction};
+use packet::{Twin, checksum};
+use shm::records::{SaRecord, direction, owner};
 use shm::{Drop, EventKind};
 use support::*;
 
@@ -44,12 +44,15 @@ fn moves(seen: &Seen) -> usize {
 }
 
 /// Beta's SAs with their peer at this place.
-fn relocate(beta: &mut Gateway, address: [u8; 4], port: u16) {
+fn relocate(beta: &mut Gateway, shape: Shape, address: [u8; 4], port: u16) {
     for (slot, way, spi) in [(0, direction::OUTBOUND, 1), (1, direction::INBOUND, 2)] {
         beta.sa(slot, |sa: &mut SaRecord| {
             (sa.direction, sa.spi, sa.key[0]) = (way, 0x1000 + u32::from(spi), spi);
-            (sa.local, sa.remote, sa.remote_port) = (v4(BETA), v4(address), port);
+            (sa.local, sa.remote, sa.peer, sa.remote_port) = (v4(BETA), v4(address), v4(ALPHA), port);
             (sa.esn, sa.udp_encapsulation) = (1, 1);
+            if shape.crypto_map {
+                (sa.owner_kind, sa.owner) = (owner::POLICY, 0);
+            }
             sa.selector.family = 4;
             (sa.selector.source, sa.selector.source_prefix_len) = (v4(BETA), 32);
             (sa.selector.destination, sa.selector.destination_prefix_len) = (v4(ALPHA), 32);
@@ -92,7 +95,13 @@ fn forged_replayed_and_overtaken_packets_move_nothing() {
 
 #[test]
 fn a_moved_pair_goes_on_where_the_peer_is_with_the_numbers_it_had() {
-    let (mut alpha, mut beta) = pair(NATTED);
+    for shape in [NATTED, Shape { crypto_map: true, ..NATTED }] {
+        a_moved_pair_goes_on(shape);
+    }
+}
+
+fn a_moved_pair_goes_on(shape: Shape) {
+    let (mut alpha, mut beta) = pair(shape);
     beta.neighbour(BLACK, PUBLIC, PEER_MAC);
     let back = |beta: &mut Gateway| beta.wire(RED, &[frame_v4(RED, &passenger(2, 1, 64))]).one(BLACK);
     let first = sealed(&mut alpha);
@@ -102,7 +111,7 @@ fn a_moved_pair_goes_on_where_the_peer_is_with_the_numbers_it_had() {
     // The generation stays that which the pair was installed with.
     let generations = [0, 1].map(|slot| beta.runtime(slot).generation.load(Relaxed));
     assert_eq!(generations, [1, 1]);
-    relocate(&mut beta, PUBLIC, PORT);
+    relocate(&mut beta, shape, PUBLIC, PORT);
     let after = back(&mut beta);
     assert_eq!((&after[30..34], &after[36..38]), (&PUBLIC[..], &PORT.to_be_bytes()[..]));
     assert_eq!(after[40..42], [0; 2], "no UDP checksum");
@@ -126,4 +135,64 @@ fn without_encapsulation_another_source_is_refused() {
     let seen = beta.wire(BLACK, &[frame]);
     assert!(seen.nothing());
     assert_eq!((moves(&seen), beta.drops(Drop::EspSelectorMismatch)), (0, 1));
+}
+
+/// A crypto map for all between the two hosts, and a peer whose NAT shows it at another address: its packets come out as it
+/// sent them, with checksums that hold at the address that it is configured by, and ours go where it is.
+#[test]
+fn other_packets_of_transport_mode_bear_the_configured_address() {
+    let shape = Shape { crypto_map: true, ..NATTED };
+    let (mut alpha, mut beta) = pair(shape);
+    for (gateway, ours, theirs) in [(&mut alpha, ALPHA, BETA), (&mut beta, BETA, ALPHA)] {
+        gateway.crypto_map(&[rule(10, 10, Some(0), 0)]);
+        for slot in [0, 1] {
+            let way = if slot == 0 { direction::OUTBOUND } else { direction::INBOUND };
+            let spi = if (slot == 0) == (ours == ALPHA) { 2 } else { 1 };
+            gateway.sa(slot, |sa: &mut SaRecord| {
+                (sa.direction, sa.spi, sa.key[0]) = (way, 0x1000 + spi, spi as u8);
+                (sa.local, sa.remote, sa.esn, sa.udp_encapsulation) = (v4(ours), v4(theirs), 1, 1);
+                (sa.owner_kind, sa.owner, sa.generation, sa.selector.protocol) = (owner::POLICY, 0, 2, 0);
+            });
+        }
+    }
+    beta.neighbour(BLACK, PUBLIC, PEER_MAC);
+    for protocol in [17_u8, 6] {
+        let mut segment = if protocol == 17 { udp_segment(5000, 6000, &[9; 33]) } else { vec![5; 41] };
+        let at = if protocol == 17 { 6 } else { 16 };
+        // As the peer reckons it, at an address that nobody else knows.
+        let inner = [10, 9, 9, 9];
+        put_checksum(&mut segment, at, protocol, inner, BETA);
+        let sent = host_frame(&mut alpha, &packet_v4(ALPHA, BETA, protocol, &segment));
+        let seen = beta.wire(BLACK, &[natted(over_the_cable(sent), PUBLIC, PORT)]);
+        let frame = seen.one_punt(Twin::tap(BLACK));
+        let header: &[u8; 20] = frame[14..34].first_chunk().unwrap();
+        assert!(checksum::verify_ipv4(header));
+        assert_eq!((&frame[26..30], &frame[30..34]), (&ALPHA[..], &BETA[..]));
+        put_checksum(&mut segment, at, protocol, ALPHA, BETA);
+        assert_eq!(frame[34..], segment, "protocol {protocol}");
+    }
+    for slot in [0, 1] {
+        let (way, spi) = if slot == 0 { (direction::OUTBOUND, 1) } else { (direction::INBOUND, 2) };
+        beta.sa(slot, |sa: &mut SaRecord| {
+            (sa.direction, sa.spi, sa.key[0]) = (way, 0x1000 + spi, spi as u8);
+            (sa.local, sa.remote, sa.peer, sa.remote_port) = (v4(BETA), v4(PUBLIC), v4(ALPHA), PORT);
+            (sa.esn, sa.udp_encapsulation) = (1, 1);
+            (sa.owner_kind, sa.owner, sa.generation, sa.selector.protocol) = (owner::POLICY, 0, 2, 0);
+        });
+    }
+    let answer = host_frame(&mut beta, &packet_v4(BETA, ALPHA, 17, &udp_segment(6000, 5000, &[1; 8])));
+    assert_eq!((&answer[30..34], &answer[36..38]), (&PUBLIC[..], &PORT.to_be_bytes()[..]));
+    assert!(checksum::verify_ipv4(answer[14..34].first_chunk().unwrap()));
+}
+
+/// What leaves by the black port of what the host itself sends there.
+fn host_frame(gateway: &mut Gateway, packet: &[u8]) -> Vec<u8> {
+    gateway.host(Twin::tap(BLACK), &[ethernet(PEER_MAC, 0x0800, packet)]).one(BLACK)
+}
+
+fn put_checksum(segment: &mut [u8], at: usize, protocol: u8, source: [u8; 4], destination: [u8; 4]) {
+    segment[at..at + 2].fill(0);
+    let pseudo = [&source[..], &destination, &[0, protocol], &(segment.len() as u16).to_be_bytes()].concat();
+    let sum = !checksum::fold(checksum::sum(&pseudo) + checksum::sum(segment));
+    segment[at..at + 2].copy_from_slice(&sum.to_be_bytes());
 }

@@ -126,8 +126,8 @@ const SHAPE: &[usize] = shape! {
     TunnelRecord { present enabled protection family has_key ttl df reserved key mtu_bytes outbound_sa tcp_mss_bytes
         local remote name }
     SaRecord { present direction mode algorithm esn udp_encapsulation owner_kind family spi owner replay_window
-        key_len integrity reserved generation soft_packets hard_packets soft_bytes hard_bytes local remote local_port remote_port salt
-        key integrity_key selector }
+        key_len integrity reserved generation soft_packets hard_packets soft_bytes hard_bytes local remote peer local_port
+        remote_port salt key integrity_key selector }
     Selector { source destination source_prefix_len destination_prefix_len protocol family source_ports
         destination_ports reserved }
     PolicyRecord { present mode family reserved outbound_sa port peer }

@@ -242,8 +242,11 @@ pub struct SaRecord {
     pub hard_bytes: u64,
     /// Our address.
     pub local: Address,
-    /// The peer's address.
+    /// The peer's address, as packets bear it.
     pub remote: Address,
+    /// The peer's address as it is configured. Behind a NAT the peer may be seen elsewhere, at `remote`; what transport
+    /// mode carries is still to and from this one (RFC 7296 section 2.23.1).
+    pub peer: Address,
     /// Our UDP port when encapsulated.
     pub local_port: u16,
     /// The peer's UDP port when encapsulated.
@@ -364,7 +367,7 @@ const _: () = {
     assert!(size_of::<PortRecord>() == 120);
     assert!(size_of::<TunnelRecord>() == 72);
     assert!(size_of::<Selector>() == 48);
-    assert!(size_of::<SaRecord>() == 248);
+    assert!(size_of::<SaRecord>() == 264);
     assert!(size_of::<PolicyRecord>() == 32);
     assert!(size_of::<RuleRecord>() == 72);
     assert!(size_of::<RouteRecord>() == 48);

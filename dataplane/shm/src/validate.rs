@@ -90,6 +90,7 @@ pub(crate) fn sa(record: &SaRecord, capacities: &Capacities) -> Result<(), Inval
     }
     address("local", &record.local, record.family)?;
     address("remote", &record.remote, record.family)?;
+    address("peer", &record.peer, record.family)?;
     selector(&record.selector)
 }
 

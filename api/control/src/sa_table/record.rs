@@ -67,6 +67,7 @@ pub(super) fn records(pair: &ChildPair, child: &Child, owner_kind: u8, owner: u3
         record.replay_window = if direction == direction::INBOUND { child.replay_window } else { 0 };
         limits(pair, record);
         record.selector = selector(pair, child);
+        record.peer = child.remote.into();
         half.send_between(pair.path);
         Some(half)
     };
@@ -161,11 +162,17 @@ fn prefix(range: &TrafficSelector) -> Option<IpNet> {
     (net.network() == range.first && net.broadcast() == range.last).then_some(net)
 }
 
-/// Whether an SA that was found is what a child of today would have.
+/// Whether an SA that was found is what a child of today would have: with the same peer, wherever that has moved.
 pub(super) fn serves(sa: &SaRecord, child: &Child) -> bool {
     sa.mode == child.mode
         && sa.local.to_ip(sa.family) == Some(child.local)
-        && sa.remote.to_ip(sa.family) == Some(child.remote)
+        && sa.peer.to_ip(sa.family) == Some(child.remote)
+}
+
+/// Where the SA in a slot sends to, and whether in UDP.
+pub(super) fn destination(writer: &Writer, slot: u32) -> Option<(IpAddr, bool)> {
+    let half = Half { record: writer.read::<SaRecord>(slot).ok()?.record? };
+    Some((half.record.remote.to_ip(half.record.family)?, half.record.udp_encapsulation == 1))
 }
 
 /// The owner of an SA that was found.

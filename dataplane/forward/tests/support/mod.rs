@@ -273,6 +273,9 @@ pub fn sa_record(change: impl FnOnce(&mut SaRecord)) -> SaRecord {
     (record.selector.source_ports, record.selector.destination_ports) = ([0, 65535], [0, 65535]);
     (record.local_port, record.remote_port) = (4500, 4500);
     change(&mut record);
+    if record.peer == Address::default() {
+        record.peer = record.remote;
+    }
     record
 }
 

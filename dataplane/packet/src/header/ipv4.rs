@@ -204,6 +204,24 @@ pub fn set_payload(header: &mut [u8; LEN_BYTES], protocol: u8, total_len_bytes: 
     set_checksum(header, old, (old & 0xff00) | u16::from(protocol));
 }
 
+/// Replaces the source address, and mends the checksum.
+pub fn set_source(header: &mut [u8; LEN_BYTES], source: [u8; 4]) {
+    set_address(header, 12, source);
+}
+
+/// Replaces the destination address, and mends the checksum.
+pub fn set_destination(header: &mut [u8; LEN_BYTES], destination: [u8; 4]) {
+    set_address(header, 16, destination);
+}
+
+fn set_address(header: &mut [u8; LEN_BYTES], at: usize, address: [u8; 4]) {
+    for (at, new) in [(at, [address[0], address[1]]), (at + 2, [address[2], address[3]])] {
+        let old = u16::from_be_bytes([header[at], header[at + 1]]);
+        header[at..at + 2].copy_from_slice(&new);
+        set_checksum(header, old, u16::from_be_bytes(new));
+    }
+}
+
 #[inline]
 fn set_checksum(header: &mut [u8; LEN_BYTES], old: u16, new: u16) {
     let sum = checksum::update(u16::from_be_bytes([header[10], header[11]]), old, new);

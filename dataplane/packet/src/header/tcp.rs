@@ -6,7 +6,8 @@ use crate::checksum;
 pub const LEN_BYTES: usize = 20;
 
 const FLAGS_AT: usize = 13;
-const CHECKSUM_AT: usize = 16;
+/// Where the checksum stands.
+pub const CHECKSUM_AT: usize = 16;
 const SYN: u8 = 0x02;
 const END_OF_OPTIONS: u8 = 0;
 const NO_OPERATION: u8 = 1;

@@ -2,6 +2,8 @@
 
 /// Length of the header in bytes.
 pub const LEN_BYTES: usize = 8;
+/// Where the checksum stands.
+pub const CHECKSUM_AT: usize = 6;
 /// The port of IKE.
 pub const IKE_PORT: u16 = 500;
 /// The port of IKE and ESP behind a NAT.

@@ -211,6 +211,7 @@ fn sa(
     sa.generation = u64::from(index) + 1;
     sa.local = address(local);
     sa.remote = address(remote);
+    sa.peer = sa.remote;
     sa.salt = index.to_be_bytes();
     for (position, byte) in sa.key.iter_mut().take(16).enumerate() {
         *byte = (index as u8).wrapping_mul(31).wrapping_add(position as u8);
