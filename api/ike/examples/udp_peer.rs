@@ -137,6 +137,7 @@ fn connection(arguments: &Arguments) -> anyhow::Result<Connection> {
             arguments.text("psk")?.as_bytes().to_vec(),
         ))),
         ppk,
+        nat_traversal: NatTraversal::Auto,
         proposals: vec![proposal],
         lifetime: Duration::from_secs(86_400),
         dpd: Some(Dpd { interval: Duration::from_secs(arguments.or("dpd", "30").parse()?) }),

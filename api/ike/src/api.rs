@@ -246,6 +246,17 @@ pub enum Version {
     V2,
 }
 
+/// When ESP goes in UDP (RFC 3948).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NatTraversal {
+    /// Where a NAT is found between the two ends.
+    #[default]
+    Auto,
+    /// Always: the peer is told of a NAT before us, there or not. For paths that drop ESP. A peer without NAT traversal is
+    /// refused.
+    Force,
+}
+
 /// A peer and what is agreed with it.
 #[derive(Clone)]
 pub struct Connection {
@@ -265,6 +276,8 @@ pub struct Connection {
     pub authentication: Authentication,
     /// Mixed into the keys beside what `authentication` proves.
     pub ppk: Option<Ppk>,
+    /// When ESP goes in UDP.
+    pub nat_traversal: NatTraversal,
     /// Proposals, best first.
     pub proposals: Vec<IkeProposal>,
     /// The IKE SA is rekeyed after this long (less jitter).

@@ -8,6 +8,7 @@ use crate::isakmp_policy::{Authentication, Group};
 use crate::kind::{Kind, Reference, Resource};
 use crate::name::Name;
 use crate::read::{At, Object, Parse, deserialize_by_parse};
+use crate::word::words;
 
 /// Protection of the tunnels that name it (tunnel protection).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -16,6 +17,17 @@ pub struct IpsecProfile {
     /// The terms of its SAs.
     #[serde(flatten)]
     pub terms: SaTerms,
+}
+
+words! {
+    /// When ESP goes in UDP, port 4500 (RFC 3948).
+    pub enum NatTraversal as "a NAT traversal" {
+        /// Where IKE finds a NAT between the two ends.
+        Auto = "auto",
+        /// Always, for paths that drop ESP itself: IKE lets the peer believe in a NAT before us.
+        Force = "force",
+    }
+    weak {}
 }
 
 /// The terms of a pair of IPsec SAs, common to IPsec profiles and the entries of crypto maps.
@@ -39,6 +51,10 @@ pub struct SaTerms {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false, default = false)]
     pub ppk_required: bool,
+    /// ESP in UDP where there is a NAT (`auto`) or always (`force`).
+    #[serde(skip_serializing_if = "NatTraversal::is_auto")]
+    #[schema(required = false, default = "auto")]
+    pub nat_traversal: NatTraversal,
     /// ISAKMP policies; when empty all by priority that are of its method of authentication.
     #[schema(required = false, max_items = 8)]
     pub isakmp_policies: Vec<Name>,
@@ -62,6 +78,12 @@ pub struct SaTerms {
     pub replay_window: u32,
 }
 
+impl NatTraversal {
+    fn is_auto(&self) -> bool {
+        *self == Self::Auto
+    }
+}
+
 impl SaTerms {
     /// Takes the fields out of an object that may have others.
     pub(crate) fn take(object: &mut Object<'_>) -> Option<Self> {
@@ -74,6 +96,7 @@ impl SaTerms {
         if ppk_required && ppk.is_none() {
             let _: Option<()> = object.place("ppk_required").refuse("needs a `ppk`");
         }
+        let nat_traversal = object.optional("nat_traversal").unwrap_or(NatTraversal::Auto);
         let isakmp_policies =
             object.optional_with("isakmp_policies", |at| at.distinct(8)).unwrap_or_default();
         let pfs_group: Option<Group> = object.optional("pfs_group");
@@ -93,6 +116,7 @@ impl SaTerms {
             trusted_certificates,
             ppk,
             ppk_required,
+            nat_traversal,
             isakmp_policies,
             pfs_group,
             lifetime_secs,

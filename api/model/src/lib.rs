@@ -45,7 +45,7 @@ pub use distinguished_name::{DistinguishedName, DistinguishedNameError};
 pub use identity::{Identity, IdentityError};
 pub use insecure::Insecure;
 pub use interface::{Device, Interface, Side};
-pub use ipsec_profile::{IpsecProfile, SaTerms};
+pub use ipsec_profile::{IpsecProfile, NatTraversal, SaTerms};
 pub use isakmp_policy::{
     Authentication, Group, Hash, IkeEncryption, IkeVersion, IsakmpPolicy, KeyEncapsulation,
 };

@@ -165,6 +165,19 @@ async fn what_is_weak() {
 }
 
 #[tokio::test]
+async fn nat_traversal_is_auto_or_force() {
+    let api = Api::new().await;
+    api.whole_gateway().await;
+    let profile = |word: &str| json!({"transform_sets": ["aes256"], "nat_traversal": word});
+    let path = "/v1/ipsec-profiles/forced";
+    assert_eq!(refused(&api, path, profile("never")).await, ["/nat_traversal"]);
+    let made = api.made(path, profile("force")).await.json();
+    assert_eq!(made["nat_traversal"], "force");
+    let automatic = api.put(path, profile("auto")).await.json();
+    assert_eq!(automatic.get("nat_traversal"), None, "as it is without a word: {automatic}");
+}
+
+#[tokio::test]
 async fn transform_sets_of_two_modes_in_one_profile() {
     let api = Api::new().await;
     api.whole_gateway().await;

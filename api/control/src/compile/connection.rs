@@ -7,7 +7,7 @@ use std::time::Duration;
 use ike::{
     ChildConfig, ChildId, ChildLifetime, Connection, ConnectionId, Dpd, EspEncryption, EspIntegrity,
     EspProposal, Group, Hash, Identity, IkeEncryption, IkeProposal, Ikev1, KeyEncapsulation, Mode,
-    TrafficSelector, Version,
+    NatTraversal, TrafficSelector, Version,
 };
 use model::{Desired, IsakmpPolicy, Name, SaTerms};
 use shm::records::{Selector, mode};
@@ -76,6 +76,7 @@ impl<'a> Connections<'a> {
             &policy_names,
             &certificates,
             &ppk,
+            &request.terms.nat_traversal,
         ]);
         let id = ConnectionId(id);
         if !self.connections.contains_key(&id) {
@@ -94,6 +95,10 @@ impl<'a> Connections<'a> {
                 remote_identity: identity(&remote_identity),
                 authentication,
                 ppk: super::authentication::ppk(self.desired, request.terms)?,
+                nat_traversal: match request.terms.nat_traversal {
+                    model::NatTraversal::Auto => NatTraversal::Auto,
+                    model::NatTraversal::Force => NatTraversal::Force,
+                },
                 proposals: policies.iter().flat_map(|(_, policy)| ike_proposals(policy)).collect(),
                 lifetime: Duration::from_secs(u64::from(first_policy.lifetime_secs)),
                 dpd: dpd(first_policy),

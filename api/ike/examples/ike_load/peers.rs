@@ -138,6 +138,7 @@ pub(crate) fn connection(number: u32, responder: Ipv4Addr, terms: &Terms, as_pee
         lifetime: terms.ike,
         dpd: None,
         ppk: None,
+        nat_traversal: ike::NatTraversal::Auto,
         children: vec![child],
     }
 }

@@ -7,8 +7,8 @@ use zeroize::Zeroizing;
 
 use crate::{
     Authentication, ChildConfig, ChildId, ChildLifetime, Connection, ConnectionId, Dpd, EspEncryption,
-    EspIntegrity, EspProposal, Group, Hash, Identity, IkeEncryption, IkeProposal, Ikev1, Mode, PreSharedKey,
-    TrafficSelector, Version,
+    EspIntegrity, EspProposal, Group, Hash, Identity, IkeEncryption, IkeProposal, Ikev1, Mode, NatTraversal,
+    PreSharedKey, TrafficSelector, Version,
 };
 
 /// Address of an end.
@@ -81,6 +81,7 @@ pub fn connection(side: usize, children: u64) -> Connection {
             b"correct horse battery staple".to_vec(),
         ))),
         ppk: None,
+        nat_traversal: NatTraversal::Auto,
         proposals: vec![modern()],
         lifetime: Duration::from_secs(86_400),
         dpd: Some(Dpd { interval: Duration::from_secs(30) }),

@@ -14,12 +14,13 @@ use super::sealed::{open, seal};
 use super::vendor::Announced;
 use crate::crypto::{KeyPair, Spis};
 use crate::v2::core::Core;
+use crate::v2::nat::missing;
 use crate::wire::WireIdentity;
 use crate::wire::isakmp::registry::payload as kind;
 use crate::wire::isakmp::{
     Exchange, Header, Payload, decode_chain, decode_sa, encode_sa, phase_one_identity_body,
 };
-use crate::{Cause, Classified, Connection, IkeSaId, Path};
+use crate::{Cause, Classified, Connection, IkeSaId, Path, Phase};
 
 /// An identity payload's body; the port says nothing, for the exchange may move to another one.
 fn identity_body(config: &Connection) -> Vec<u8> {
@@ -46,9 +47,7 @@ impl Peer {
         let Some(key_pair) = KeyPair::new(group, &mut core.random) else { return };
         let id = core.new_ike_sa_id();
         let cookies = Spis { initiator: core.new_ike_spi(id), responder: 0 };
-        let port = core.limits.ike_port;
-        let path =
-            Path { local: (self.config.local, port).into(), remote: (self.config.remote, port).into() };
+        let path = self.way_to_begin(core.limits.ike_port);
         let sa = encode_sa(&offer_phase_one_in(&self.config, Some(group)));
         let nonce = core.random.array::<NONCE_LEN_BYTES>().to_vec();
         let identity = identity_body(&self.config);
@@ -165,16 +164,19 @@ impl Peer {
                 return Classified::Ike;
             }
         };
+        let forced = self.config.forces_nat_traversal();
+        let announced = Announced::read(&payloads);
+        if forced && announced.nat.is_none() {
+            self.attempt_failed(core, now, id, missing(Phase::MainMode));
+            return Classified::Ike;
+        }
         found.cookies = cookies;
-        found.announced = Announced::read(&payloads);
+        found.announced = announced;
         if let Some(dialect) = found.announced.nat {
-            found.nat = nat::detect(dialect, keyed.suite.hash, cookies, found.path, &payloads);
-            payloads_3.extend(nat::detection(dialect, keyed.suite.hash, cookies, found.path));
+            found.nat = nat::detect(dialect, keyed.suite.hash, cookies, found.path, &payloads, forced);
+            payloads_3.extend(nat::detection(dialect, keyed.suite.hash, cookies, found.path, forced));
         }
-        if found.nat.is_present() {
-            found.path.local.set_port(core.limits.nat_port);
-            found.path.remote.set_port(core.limits.nat_port);
-        }
+        found.float(core.limits.nat_port);
         if first_contact {
             payloads_3.push(initial_contact(cookies));
         }
@@ -249,7 +251,8 @@ impl Peer {
             answer.extend(certificate_requests(&self.config.authentication));
             answer.extend(announced.payloads());
             if let Some(dialect) = announced.nat {
-                answer.extend(nat::detection(dialect, keyed.suite.hash, cookies, path));
+                let forced = self.config.forces_nat_traversal();
+                answer.extend(nat::detection(dialect, keyed.suite.hash, cookies, path, forced));
             }
             let answer = clear(our_header, &answer);
             if answer.len() <= message.len() {
@@ -321,7 +324,8 @@ impl Peer {
             }
         };
         if let Some(dialect) = found.announced.nat {
-            found.nat = nat::detect(dialect, keyed.suite.hash, found.cookies, path, &payloads);
+            let forced = self.config.forces_nat_traversal();
+            found.nat = nat::detect(dialect, keyed.suite.hash, found.cookies, path, &payloads, forced);
         }
         let initial_contact = says_initial_contact(&payloads);
         found.path = path;

@@ -146,7 +146,7 @@ impl Peer {
     }
 
     fn keepalive_at(&self, core: &Core) -> Option<Instant> {
-        let active = self.active().filter(|found| found.nat.local)?;
+        let active = self.active().filter(|found| found.nat.needs_keepalives())?;
         Some(after(active.sent_at, core.limits.keepalive))
     }
 

@@ -12,10 +12,13 @@ use super::peer::Peer;
 use super::phase_one::Stage;
 use super::proof::check_identity;
 use super::proposals::describe;
+use super::vendor::Announced;
 use crate::cert::PeerCertificates;
 use crate::engine::{Engine, Timer};
 use crate::exchange::{after, earlier};
+use crate::v2::connection::ConnectionState;
 use crate::v2::core::{Core, Followup};
+use crate::v2::nat::MISSING;
 use crate::wire::isakmp::registry::{notify, payload as kind};
 use crate::wire::isakmp::{Exchange, Header, Notify, Payload, decode_chain, decode_sa};
 use crate::{
@@ -88,9 +91,12 @@ impl Desk {
 }
 
 impl Peer {
-    /// Whether a first message on this path is for it.
-    fn is_between(&self, path: Path) -> bool {
-        self.config.local == path.local.ip() && self.config.remote == path.remote.ip() && !self.leaving
+    /// Whether a first message on this path is for it: from where the peer is configured, or where it was followed to.
+    fn is_between(&self, core: &Core, path: Path) -> bool {
+        let may_begin = |state: &ConnectionState| state.may_begin_from(path.remote.ip());
+        self.config.local == path.local.ip()
+            && core.connections.get(&self.id).is_some_and(may_begin)
+            && !self.leaving
     }
 
     /// Whether aggressive mode is allowed, and the first message is of whom we expect.
@@ -111,6 +117,7 @@ impl Peer {
     ) -> Classified {
         let Ok((header, body)) = Header::decode(message) else { return Classified::Dropped("bad_header") };
         let Some(found) = self.phase_ones.get_mut(&id) else { return Classified::Dropped("unknown_cookies") };
+        self.arrival = path;
         if fragment::is_piece(&header) {
             return match found.assembly.add(body) {
                 Ok(None) => Classified::Ike,
@@ -148,17 +155,7 @@ impl Peer {
                     self.answer_quick(core, now, id, &header, message, body)
                 }
             }
-            Exchange::Informational => {
-                let classified = self.handle_informational(core, now, id, &header, body);
-                if classified == Classified::Ike
-                    && let Some(found) = self.phase_ones.get_mut(&id)
-                    && found.nat.remote
-                {
-                    // An authentic, new message: the peer's address as its NAT shows it now.
-                    found.path = path;
-                }
-                classified
-            }
+            Exchange::Informational => self.handle_informational(core, now, id, &header, body),
             _ => Classified::Dropped("unexpected_exchange"),
         }
     }
@@ -199,7 +196,7 @@ impl Engine {
             Ok(decoded) => decoded,
             Err(error) => return Classified::Dropped(error.name()),
         };
-        let asked = |peer: &Peer| peer.options().aggressive_mode && peer.is_between(path);
+        let asked = |peer: &Peer| peer.options().aggressive_mode && peer.is_between(&self.core, path);
         if header.exchange == Exchange::AggressiveMode && !self.v1.peers.values().any(asked) {
             // A hash under the key for whoever asks: not without being told to (RFC 2409 section 5.4; RFC 9395).
             return Classified::Dropped("aggressive_mode_refused");
@@ -259,13 +256,21 @@ impl Engine {
         };
         let theirs = sole(&payloads, kind::SA).map(decode_sa);
         let Some(Ok(theirs)) = theirs else { return Classified::Dropped("missing_payload") };
-        let known: Vec<&Peer> = self
+        let mut known: Vec<&Peer> = self
             .v1
             .peers
             .values()
-            .filter(|peer| peer.is_between(path) && (!aggressive || peer.may_begin_aggressively(&payloads)))
+            .filter(|peer| {
+                peer.is_between(&self.core, path) && (!aggressive || peer.may_begin_aggressively(&payloads))
+            })
             .collect();
-        let Some(first) = known.first() else { return Classified::Dropped("unknown_peer") };
+        if known.is_empty() {
+            return Classified::Dropped("unknown_peer");
+        }
+        if Announced::read(&payloads).nat.is_none() {
+            known.retain(|peer| !peer.config.forces_nat_traversal());
+        }
+        let Some(first) = known.first() else { return Classified::Dropped(MISSING) };
         // An authenticated one may have several, while one follows another; a flood of them it may not.
         if known.iter().any(|peer| peer.phase_ones.len() >= self.core.limits.ike_sas_per_connection) {
             return Classified::Dropped("too_many_phase_ones");
@@ -404,8 +409,11 @@ impl Engine {
             }
             DataplaneEvent::HardLimit { .. } => peer.delete_child(core, now, spi_in, Cause::Expired),
             DataplaneEvent::FirstPacket { .. } => peer.first_packet(core, now, spi_in),
-            // A move is not followed: the peer's next main mode is made from where it is then.
-            DataplaneEvent::Traffic { .. } | DataplaneEvent::PeerMoved { .. } => peer.heard_at = now,
+            DataplaneEvent::Traffic { .. } => peer.heard_at = now,
+            DataplaneEvent::PeerMoved { remote, .. } => {
+                peer.heard_at = now;
+                peer.moved(core, remote);
+            }
         });
     }
 

@@ -41,7 +41,7 @@ impl Peer {
             .and_then(|unverified| unverified.verify(|rest| up.keys.message_hash(&[&message_id, rest])));
         let Some(verified) = verified else { return Classified::Dropped("unauthenticated_informational") };
         up.use_up(header.message_id);
-        self.heard_at = now;
+        self.heard(core, now, id);
         for payload in &verified.payloads {
             match payload.kind {
                 kind::DELETE => {

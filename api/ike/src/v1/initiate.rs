@@ -12,13 +12,14 @@ use super::sealed::{open, seal};
 use super::vendor::Announced;
 use crate::crypto::{KeyPair, Spis};
 use crate::v2::core::Core;
+use crate::v2::nat::MISSING;
 use crate::wire::WireIdentity;
 use crate::wire::isakmp::registry::{notify, payload as kind};
 use crate::wire::isakmp::{
     Exchange, Header, Notify, Payload, decode_chain, decode_sa, encode_chain, encode_sa,
     phase_one_identity_body,
 };
-use crate::{Cause, Classified, IkeSaId, Path, Phase};
+use crate::{Cause, Classified, IkeSaId, Phase};
 
 /// Length of our nonces; RFC 2409 section 5 allows 8 to 256.
 pub(super) const NONCE_LEN_BYTES: usize = 32;
@@ -70,9 +71,7 @@ impl Peer {
         }
         let id = core.new_ike_sa_id();
         let cookies = Spis { initiator: core.new_ike_spi(id), responder: 0 };
-        let port = core.limits.ike_port;
-        let path =
-            Path { local: (self.config.local, port).into(), remote: (self.config.remote, port).into() };
+        let path = self.way_to_begin(core.limits.ike_port);
         let sa = encode_sa(&offer_phase_one(&self.config));
         let mut found = PhaseOne::new(id, true, cookies, path, now, Stage::SaSent { sa: sa.clone() });
         let mut payloads = vec![Payload::new(kind::SA, sa)];
@@ -95,6 +94,7 @@ impl Peer {
         let Ok((payloads, [])) = decode_chain(header.first, body) else {
             return Classified::Dropped("bad_chain");
         };
+        let forced = self.config.forces_nat_traversal();
         let Some(found) = self.phase_ones.get_mut(&id) else { return Classified::Dropped("unknown_cookies") };
         let Stage::SaSent { sa } = &found.stage else { return Classified::Dropped("unexpected_message") };
         let theirs = sole(&payloads, kind::SA).and_then(|body| decode_sa(body).ok());
@@ -105,19 +105,23 @@ impl Peer {
             core.count("no_proposal_chosen");
             return Classified::Dropped("no_proposal_chosen");
         };
+        let announced = Announced::read(&payloads);
+        if forced && announced.nat.is_none() {
+            return Classified::Dropped(MISSING);
+        }
         let Some(key_pair) = KeyPair::new(choice.suite.group, &mut core.random) else {
             return Classified::Dropped("no_key_pair");
         };
         let sa = sa.clone();
         found.cookies.responder = header.cookie_r;
-        found.announced = Announced::read(&payloads);
+        found.announced = announced;
         let nonce = core.random.array::<NONCE_LEN_BYTES>().to_vec();
         let mut payloads = vec![
             Payload::new(kind::KE, key_pair.public().to_vec()),
             Payload::new(kind::NONCE, nonce.clone()),
         ];
         if let Some(dialect) = found.announced.nat {
-            payloads.extend(nat::detection(dialect, choice.suite.hash, found.cookies, found.path));
+            payloads.extend(nat::detection(dialect, choice.suite.hash, found.cookies, found.path, forced));
         }
         payloads.extend(certificate_requests(&self.config.authentication));
         let (suite, lifetime) = (choice.suite, choice.lifetime);
@@ -142,6 +146,7 @@ impl Peer {
             return Classified::Dropped("bad_chain");
         };
         let first_contact = self.is_first_contact(core);
+        let forced = self.config.forces_nat_traversal();
         let Some(found) = self.phase_ones.get_mut(&id) else { return Classified::Dropped("unknown_cookies") };
         let Stage::KeySent { sa, suite, lifetime, key_pair, nonce } = &found.stage else {
             return Classified::Dropped("unexpected_message");
@@ -169,13 +174,10 @@ impl Peer {
             Err(dropped) => return dropped,
         };
         if let Some(dialect) = found.announced.nat {
-            found.nat = nat::detect(dialect, suite.hash, found.cookies, found.path, &payloads);
+            found.nat = nat::detect(dialect, suite.hash, found.cookies, found.path, &payloads, forced);
         }
-        if found.nat.is_present() {
-            // RFC 3947 section 4: to port 4500 with message 5.
-            found.path.local.set_port(core.limits.nat_port);
-            found.path.remote.set_port(core.limits.nat_port);
-        }
+        // RFC 3947 section 4: to port 4500 with message 5.
+        found.float(core.limits.nat_port);
         let ours = WireIdentity::from(&self.config.local_identity);
         let port = if found.nat.is_present() { 0 } else { core.limits.ike_port };
         let identity = phase_one_identity_body(&ours, port);

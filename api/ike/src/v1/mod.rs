@@ -28,6 +28,7 @@ mod informational;
 mod initiate;
 mod nat;
 pub(crate) mod peer;
+mod peer_move;
 pub(crate) mod phase_one;
 mod proof;
 mod proposals;

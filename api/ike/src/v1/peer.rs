@@ -12,7 +12,7 @@ use crate::exchange::after;
 use crate::v2::core::{Core, Followup};
 use crate::wire::isakmp::Delete;
 use crate::{
-    Cause, ChildConfig, ChildId, Connection, ConnectionId, Event, IkeSaId, Ikev1, OperationId, Version,
+    Cause, ChildConfig, ChildId, Connection, ConnectionId, Event, IkeSaId, Ikev1, OperationId, Path, Version,
 };
 
 /// When the phase 1 SAs of a peer are looked at after a new one came up.
@@ -34,13 +34,18 @@ pub(crate) struct Peer {
     pub(super) installing: BTreeMap<OperationId, (IkeSaId, u32)>,
     /// When the peer was last heard of authentically.
     pub(super) heard_at: Instant,
+    /// Where the message at hand came by.
+    pub(super) arrival: Path,
     /// It goes once the peer was told.
     pub(super) leaving: bool,
 }
 
 impl Peer {
     pub(crate) fn new(core: &mut Core, now: Instant, config: Arc<Connection>) -> Self {
+        let port = core.limits.ike_port;
+        let arrival = Path { local: (config.local, port).into(), remote: (config.remote, port).into() };
         Self {
+            arrival,
             id: config.id,
             holder: core.new_ike_sa_id(),
             config,

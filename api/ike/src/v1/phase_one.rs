@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::fragment::{self, Assembly};
+use super::nat::Originals;
 use super::proposals::PhaseOneSuite;
 use super::sealed::IvChain;
+use super::selectors::End;
 use super::vendor::{Announced, Dialect};
 use crate::cert::PeerCertificates;
 use crate::crypto::{KeyPair, PhaseOneKeys, Random, Spis};
@@ -15,7 +17,7 @@ use crate::v2::core::Core;
 use crate::v2::nat::Nat;
 use crate::v2::sa::RequestDigest;
 use crate::wire::isakmp::{Exchange, Header, Payload};
-use crate::{IkeSaId, Path};
+use crate::{Connection, IkeSaId, Path};
 
 /// Message ids of the peer that are remembered: none is used twice (RFC 2408 section 3.1).
 const REMEMBERED_IDS: usize = 512;
@@ -187,6 +189,30 @@ impl PhaseOne {
     /// The dialect of NAT traversal, where there is a NAT.
     pub(super) fn encapsulates(&self) -> Option<Dialect> {
         self.announced.nat.filter(|_| self.nat.is_present())
+    }
+
+    /// Where there is a NAT, the initiator goes on at port 4500, if it did not begin there.
+    pub(super) fn float(&mut self, nat_port: u16) {
+        if self.nat.is_present() && self.path.local.port() != nat_port {
+            self.path.local.set_port(nat_port);
+            self.path.remote.set_port(nat_port);
+        }
+    }
+
+    /// We and the peer, as a message of a quick mode with these payloads tells of them; `asked` says that it is ours.
+    pub(super) fn ends(&self, config: &Connection, payloads: &[Payload], asked: bool) -> (End, End) {
+        let originals =
+            self.encapsulates().map(|dialect| Originals::read(dialect, payloads)).unwrap_or_default();
+        let (ours, theirs) = if asked {
+            (originals.initiator, originals.responder)
+        } else {
+            (originals.responder, originals.initiator)
+        };
+        let end = |configured, seen, original, behind_nat| End { configured, seen, original, behind_nat };
+        (
+            end(config.local, self.path.local.ip(), ours, self.nat.local),
+            end(config.remote, self.path.remote.ip(), theirs, self.nat.remote),
+        )
     }
 
     pub(super) fn header(&self, exchange: Exchange, message_id: u32) -> Header {

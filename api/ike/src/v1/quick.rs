@@ -309,10 +309,10 @@ impl Peer {
             Step::Asked(asked) => {
                 let verified = unverified.verify(|rest| up.keys.message_hash(&[&id, &asked.nonce, rest]));
                 let Some(verified) = verified else { return Classified::Dropped("integrity") };
-                self.heard_at = now;
                 quick.chain = verified.next;
                 quick.retransmission = None;
                 let Some(quick) = self.quicks.remove(&key) else { return Classified::Ike };
+                self.heard(core, now, key.0);
                 self.conclude(core, now, quick, message, &verified.payloads);
                 Classified::Ike
             }
@@ -322,8 +322,8 @@ impl Peer {
                 let Some(_) = unverified.verify(|_| zeroize::Zeroizing::new(expected)) else {
                     return Classified::Dropped("integrity");
                 };
-                self.heard_at = now;
                 self.quicks.remove(&key);
+                self.heard(core, now, key.0);
                 self.commit(core, now, spi_in);
                 Classified::Ike
             }
@@ -391,9 +391,12 @@ impl Peer {
         let named = Named::read(payloads, found.path.local.ip(), found.path.remote.ip());
         let (local, remote) =
             selectors::of_child(&asked.config).ok_or_else(|| protocol("the child has no selectors"))?;
-        let hosts = nat.is_some() && asked.config.mode == Mode::Transport;
-        let right =
-            named.as_ref().is_ok_and(|named| (named.initiator, named.responder) == (local, remote) || hosts);
+        let named = named.map(|named| {
+            let (ours, theirs) = found.ends(&self.config, payloads, true);
+            let hosts = asked.config.mode == Mode::Transport;
+            if hosts { named.seen_from_here(ours, theirs) } else { named }
+        });
+        let right = named.as_ref().is_ok_and(|named| (named.initiator, named.responder) == (local, remote));
         let absent =
             sole(payloads, kind::ID).is_none() && !payloads.iter().any(|found| found.kind == kind::ID);
         if !right && !absent {

@@ -62,7 +62,7 @@ impl Peer {
             .and_then(|unverified| unverified.verify(|rest| up.keys.message_hash(&[&bytes, rest])));
         let Some(verified) = verified else { return Classified::Dropped("integrity") };
         up.use_up(message_id);
-        self.heard_at = now;
+        self.heard(core, now, id);
         let most = core.limits.children_per_ike_sa;
         let begun = self.quicks.values().filter(|quick| quick.phase_one == id).count();
         // Of each there may be an old and a new one.
@@ -113,7 +113,14 @@ impl Peer {
         let (local, remote) = (found.path.local.ip(), found.path.remote.ip());
         let named = Named::read(payloads, remote, local)
             .map_err(|_| Refusal::plain(notify::INVALID_ID_INFORMATION))?;
-        let config = self.find_child(&named, &sa, found)?;
+        let mode = mode_of(&sa);
+        let named = if mode == Mode::Transport {
+            let (ours, theirs) = found.ends(&self.config, payloads, false);
+            named.seen_from_here(theirs, ours)
+        } else {
+            named
+        };
+        let config = self.find_child(&named, mode)?;
         let nat = found.encapsulates();
         let choice = choose_phase_two(config, &sa, nat).ok_or_else(|| Refusal {
             kind: notify::NO_PROPOSAL_CHOSEN,
@@ -158,17 +165,10 @@ impl Peer {
         Ok((Answer { config, pair, payloads: answer, nonce_r }, nonce_i.to_vec()))
     }
 
-    fn find_child(
-        &self,
-        named: &Named,
-        sa: &[Proposal],
-        found: &super::phase_one::PhaseOne,
-    ) -> Result<&ChildConfig, Refusal> {
-        let mode = mode_of(sa);
-        let behind_nat = found.nat.is_present();
+    fn find_child(&self, named: &Named, mode: Mode) -> Result<&ChildConfig, Refusal> {
         let superset = self.options().accept_superset;
         let children = &self.config.children;
-        let of = |mode| selectors::find(children, named, mode, found.path, behind_nat, superset);
+        let of = |mode| selectors::find(children, named, mode, superset);
         of(mode).ok_or_else(|| {
             let other = if mode == Mode::Transport { Mode::Tunnel } else { Mode::Transport };
             if of(other).is_some() {

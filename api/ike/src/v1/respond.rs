@@ -70,6 +70,7 @@ impl Peer {
         message: &[u8],
         payloads: &[Payload],
     ) -> Classified {
+        let forced = self.config.forces_nat_traversal();
         let Some(found) = self.phase_ones.get_mut(&id) else { return Classified::Dropped("unknown_cookies") };
         let Stage::SaAnswered { sa, suite, lifetime } = &found.stage else {
             return Classified::Dropped("unexpected_message");
@@ -105,8 +106,8 @@ impl Peer {
             Payload::new(kind::NONCE, nonce_r.clone()),
         ];
         if let Some(dialect) = found.announced.nat {
-            found.nat = nat::detect(dialect, suite.hash, found.cookies, path, payloads);
-            answer.extend(nat::detection(dialect, suite.hash, found.cookies, path));
+            found.nat = nat::detect(dialect, suite.hash, found.cookies, path, payloads, forced);
+            answer.extend(nat::detection(dialect, suite.hash, found.cookies, path, forced));
         }
         answer.extend(certificate_requests(&self.config.authentication));
         found.stage = Stage::KeyAnswered(Box::new(keyed));

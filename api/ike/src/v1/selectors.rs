@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::v2::selectors::covers;
 use crate::wire::WireError;
 use crate::wire::isakmp::{Payload, PhaseTwoId, registry::payload as kind};
-use crate::{ChildConfig, Mode, Path, TrafficSelector};
+use crate::{ChildConfig, Mode, TrafficSelector};
 
 /// The selectors of a child in version 1: the first of each side, of one family.
 pub(super) fn of_child(child: &ChildConfig) -> Option<(TrafficSelector, TrafficSelector)> {
@@ -46,37 +46,58 @@ impl Named {
     }
 }
 
+/// An end as one of the two knows it.
+#[derive(Clone, Copy)]
+pub(super) struct End {
+    /// How it is configured.
+    pub(super) configured: IpAddr,
+    /// Its address in the packets that come here or go from here.
+    pub(super) seen: IpAddr,
+    /// As the peer says that it is (NAT-OA).
+    pub(super) original: Option<IpAddr>,
+    pub(super) behind_nat: bool,
+}
+
+impl Named {
+    /// The selectors of transport mode as they are seen from here. Who stands behind a NAT names itself by its inner address,
+    /// and the other one by what it sends to; what it named must be the original address that it gave beside (RFC 3947
+    /// section 5.2). Here both are known by what the connection is configured for.
+    pub(super) fn seen_from_here(self, initiator: End, responder: End) -> Self {
+        Self {
+            initiator: initiator.in_place_of(self.initiator),
+            responder: responder.in_place_of(self.responder),
+        }
+    }
+}
+
+impl End {
+    fn in_place_of(self, named: TrafficSelector) -> TrafficSelector {
+        let is_host = named.first == named.last && named.first.is_ipv4() == self.configured.is_ipv4();
+        let is_this =
+            self.seen == named.first || self.original.is_none_or(|original| original == named.first);
+        if self.behind_nat && is_host && is_this {
+            TrafficSelector { first: self.configured, last: self.configured, ..named }
+        } else {
+            named
+        }
+    }
+}
+
 /// The child that is meant: the one with just these selectors, or, where the connection takes supersets, the one that
-/// lies within them. Behind a NAT an end of transport mode knows its own address, not the one that the other sees:
-/// there protocol and ports decide (RFC 3947 section 5.2).
+/// lies within them.
 pub(super) fn find<'a>(
     children: &'a [ChildConfig],
     named: &Named,
     mode: Mode,
-    path: Path,
-    behind_nat: bool,
     accept_superset: bool,
 ) -> Option<&'a ChildConfig> {
     let of_mode = || children.iter().filter(|child| child.mode == mode);
-    let exact = of_mode().find(|child| {
-        of_child(child) == Some((named.responder, named.initiator))
-            || behind_nat && mode == Mode::Transport && is_same_but_for_address(child, named, path)
-    });
+    let exact = of_mode().find(|child| of_child(child) == Some((named.responder, named.initiator)));
     exact.or_else(|| {
         of_mode().filter(|_| accept_superset).find(|child| {
             of_child(child).is_some_and(|(local, remote)| {
                 covers(&named.responder, &local) && covers(&named.initiator, &remote)
             })
         })
-    })
-}
-
-fn is_same_but_for_address(child: &ChildConfig, named: &Named, path: Path) -> bool {
-    let host = |selector: &TrafficSelector| selector.first == selector.last;
-    of_child(child).is_some_and(|(local, remote)| {
-        let alike = |one: &TrafficSelector, other: &TrafficSelector| {
-            host(one) && host(other) && one.protocol == other.protocol && one.ports == other.ports
-        };
-        alike(&local, &named.responder) && alike(&remote, &named.initiator) && local.first == path.local.ip()
     })
 }

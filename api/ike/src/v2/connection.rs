@@ -1,6 +1,7 @@
 //! What the host wants of a connection, and how often that failed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -56,6 +57,8 @@ pub(crate) struct ConnectionState {
     pub(crate) established: BTreeSet<IkeSaId>,
     /// Its IKE SAs, whatever their stage.
     pub(crate) ike_sas: BTreeSet<IkeSaId>,
+    /// Where the peer was followed to last: from there it may begin anew.
+    pub(crate) seen_at: Option<IpAddr>,
     /// Terminated by command: quiet until asked again.
     pub(crate) halted: bool,
 }
@@ -68,8 +71,14 @@ impl ConnectionState {
             children: BTreeMap::new(),
             established: BTreeSet::new(),
             ike_sas: BTreeSet::new(),
+            seen_at: None,
             halted: false,
         }
+    }
+
+    /// Whether the peer may begin from this address: its own, or where it was followed to.
+    pub(crate) fn may_begin_from(&self, remote: IpAddr) -> bool {
+        self.config.remote == remote || self.seen_at == Some(remote)
     }
 
     /// The children that should be up, in the order of configuration.

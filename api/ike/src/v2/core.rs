@@ -59,6 +59,14 @@ pub(crate) struct Core {
 const FIRST_ESP_SPI: u32 = 0x1000;
 
 impl Core {
+    /// The peer of a connection was followed to the end of this path.
+    pub(crate) fn peer_moved(&mut self, connection: ConnectionId, path: Path) {
+        self.count("peer_moves");
+        if let Some(state) = self.connections.get_mut(&connection) {
+            state.seen_at = Some(path.remote.ip());
+        }
+    }
+
     pub(crate) fn new(limits: Limits, seed: [u8; 32]) -> Self {
         Self {
             limits,

@@ -91,7 +91,8 @@ impl Established {
     }
 
     fn keepalive_at(&self, ends: &Ends) -> Option<Instant> {
-        (ends.nat.local && self.life == Life::Active).then(|| after(self.sent_at, self.keepalive))
+        (ends.nat.needs_keepalives() && self.life == Life::Active)
+            .then(|| after(self.sent_at, self.keepalive))
     }
 
     pub(super) fn deadline(&self, ends: &Ends) -> Option<Instant> {

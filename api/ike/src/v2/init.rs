@@ -98,7 +98,7 @@ fn request(
     payloads
         .push(Payload::KeyExchange { group: key_pair.group().number(), data: key_pair.public().to_vec() });
     payloads.push(Payload::Nonce(nonce.to_vec()));
-    payloads.extend(nat::payloads(ends.spis, ends.path));
+    payloads.extend(nat::payloads(ends.spis, ends.path, config.forces_nat_traversal()));
     if config.authentication.signs() {
         payloads.push(proof::hash_algorithms());
     }
@@ -195,6 +195,7 @@ impl InitSent {
         let fragments = picked.notify(notify::IKEV2_FRAGMENTATION_SUPPORTED).is_some();
         let additional = additional_of(&picked);
         let use_ppk = self.config.ppk.is_some() && picked.notify(notify::USE_PPK).is_some();
+        let has_nat_traversal = picked.notify(notify::NAT_DETECTION_SOURCE_IP).is_some();
         let (Some(sa), Some((group, public)), Some(nonce)) = (picked.sa, picked.key_exchange, picked.nonce)
         else {
             return Err((None, "missing_payload"));
@@ -214,9 +215,13 @@ impl InitSent {
             return Err((Some(self.not_chosen(proposals::describe(&sa))), "proposal_not_offered"));
         };
         let Ok(shared) = self.key_pair.agree(&public) else { return Err((None, "invalid_public_value")) };
+        let forced = self.config.forces_nat_traversal();
+        if forced && !has_nat_traversal {
+            return Err((Some(nat::missing(Phase::IkeSaInit)), nat::MISSING));
+        }
         ends.spis.responder = spi_r;
         let keys = IkeKeys::first(chosen.suite, true, &shared, (&self.nonce, &nonce), ends.spis);
-        ends.nat = nat::detect(ends.spis, inbound.path, &inbound.message.payloads);
+        ends.nat = nat::detect(ends.spis, inbound.path, &inbound.message.payloads, forced);
         ends.fragments = Fragments::new(fragments);
         Ok(Keyed { keys, nonce, hashes, use_ppk })
     }
@@ -433,6 +438,13 @@ pub(crate) fn respond(
     if public.len() != chosen.suite.group.public_len_bytes() {
         return Err("invalid_public_value");
     }
+    let configs: Vec<_> = candidates.iter().filter_map(|id| core.config(*id)).collect();
+    let has_nat_traversal = picked.notify(notify::NAT_DETECTION_SOURCE_IP).is_some();
+    let forced = configs.iter().any(|config| config.forces_nat_traversal());
+    if forced && !has_nat_traversal {
+        refuse(core, inbound, Notify::new(notify::NO_PROPOSAL_CHOSEN, Vec::new()));
+        return Err(nat::MISSING);
+    }
     let id = core.new_ike_sa_id();
     let spis = Spis { initiator: header.spi_i, responder: core.new_ike_spi(id) };
     let unanswered = Spis { initiator: header.spi_i, responder: 0 };
@@ -442,7 +454,7 @@ pub(crate) fn respond(
         initiator: false,
         spis,
         path: inbound.path,
-        nat: nat::detect(unanswered, inbound.path, &inbound.message.payloads),
+        nat: nat::detect(unanswered, inbound.path, &inbound.message.payloads, forced),
         mobike: false,
         additional: false,
         peer_certificates: None,
@@ -451,11 +463,10 @@ pub(crate) fn respond(
     let nonce_r = core.random.array::<NONCE_LEN_BYTES>().to_vec();
     let mut payloads =
         vec![Payload::Sa(vec![chosen.answer(Protocol::Ike, &[])]), Payload::Nonce(nonce_r.clone())];
-    if picked.notify(notify::NAT_DETECTION_SOURCE_IP).is_some() {
-        payloads.extend(nat::payloads(spis, inbound.path));
+    if has_nat_traversal {
+        payloads.extend(nat::payloads(spis, inbound.path, forced));
     }
     let hashes = proof::peer_hashes(&picked);
-    let configs: Vec<_> = candidates.iter().filter_map(|id| core.config(*id)).collect();
     if hashes.are_known() && configs.iter().any(|config| config.authentication.signs()) {
         payloads.push(proof::hash_algorithms());
     }
@@ -541,7 +552,7 @@ fn candidates(
         let config = &state.config;
         if config.version != Version::V2
             || config.local != path.local.ip()
-            || config.remote != path.remote.ip()
+            || !state.may_begin_from(path.remote.ip())
         {
             continue;
         }

@@ -11,13 +11,14 @@ use zeroize::Zeroizing;
 
 use super::child::{ChildSa, ChildState};
 use super::established::{Established, Job, Life, Request};
+use super::nat::Nat;
 use super::sa::Ends;
 use crate::crypto::{Datagrams, Secret, prf};
 use crate::wire::Writer;
 use crate::{ChildConfig, Connection, Hash, LocalProof, Path, RemoteProof};
 
 /// Version of the form. Another one is not read: the SA is negotiated anew.
-pub(super) const FORM: u8 = 2;
+pub(super) const FORM: u8 = 3;
 
 /// What the kept state depends on: while it stays, so does what was kept.
 #[derive(PartialEq, Eq)]
@@ -112,7 +113,8 @@ fn keep_ends(ends: &Ends, writer: &mut Writer) {
     for address in [ends.path.local, ends.path.remote] {
         writer.counted(address.to_string().as_bytes());
     }
-    for flag in [ends.nat.local, ends.nat.remote, ends.fragments.agreed, ends.mobike, ends.additional] {
+    let Nat { local, remote, forced } = ends.nat;
+    for flag in [local, remote, forced, ends.fragments.agreed, ends.mobike, ends.additional] {
         writer.u8(u8::from(flag));
     }
     match &ends.peer_certificates {
@@ -138,9 +140,9 @@ pub(super) const TERMS_LEN_BYTES: usize = 32;
 /// Fingerprint of all under which an IKE SA is made, keyed with SK_d. A program that writes a term in other words than the
 /// one before it finds another fingerprint, and negotiates anew.
 pub(super) fn terms(sk_d: &Secret, connection: &Connection) -> Secret {
-    let Connection { version, local, remote, local_identity, remote_identity, proposals, .. } = connection;
-    let plain =
-        format!("{:?}", (version, local, remote, local_identity, remote_identity, proposals)).into_bytes();
+    let Connection { version, local, remote, nat_traversal, proposals, .. } = connection;
+    let identities = (&connection.local_identity, &connection.remote_identity);
+    let plain = format!("{:?}", (version, local, remote, identities, nat_traversal, proposals)).into_bytes();
     let none: &[u8] = &[];
     let (ours, our_key) = match &connection.authentication.local {
         LocalProof::PreSharedKey(key) => (1, key.0.as_slice()),

@@ -53,7 +53,7 @@ impl Established {
             return answer;
         }
         if picked.notify(notify::NAT_DETECTION_SOURCE_IP).is_some() {
-            answer.extend(nat::payloads(ends.spis, path));
+            answer.extend(nat::payloads(ends.spis, path, ends.nat.forced));
         }
         if picked.notify(notify::UPDATE_SA_ADDRESSES).is_none() {
             return answer;
@@ -63,10 +63,10 @@ impl Established {
             return vec![Payload::Notify(Notify::new(notify::UNACCEPTABLE_ADDRESSES, Vec::new()))];
         }
         let notifications: Vec<Payload> = picked.notifies.iter().cloned().map(Payload::Notify).collect();
-        let nat = nat::detect(ends.spis, path, &notifications);
+        let nat = nat::detect(ends.spis, path, &notifications, ends.nat.forced);
         if path != ends.path || nat != ends.nat {
             (ends.path, ends.nat) = (path, nat);
-            core.count("peer_moves");
+            core.peer_moved(ends.connection, path);
             for spi_in in self.children.keys() {
                 let udp_encapsulation = nat.is_present();
                 core.outputs.push_back(Output::Sa(SaOperation::Move {

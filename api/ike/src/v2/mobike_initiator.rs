@@ -37,7 +37,7 @@ impl Established {
             Payload::Notify(Notify::new(notify::UPDATE_SA_ADDRESSES, Vec::new())),
             Payload::Notify(Notify::new(notify::COOKIE2, core.random.array::<16>().to_vec())),
         ];
-        payloads.extend(nat::payloads(ends.spis, ends.path));
+        payloads.extend(nat::payloads(ends.spis, ends.path, ends.nat.forced));
         self.request(ends, core, now, &payloads, Request::Probe);
         true
     }

@@ -46,7 +46,7 @@ fn scene() -> Scene {
         initiator: false,
         spis: Spis { initiator: 1, responder: 2 },
         path: home,
-        nat: Nat { local: false, remote: true },
+        nat: Nat { remote: true, ..Nat::default() },
         mobike: true,
         additional: false,
         peer_certificates: None,

@@ -31,7 +31,7 @@ mod mobike;
 mod mobike_initiator;
 pub(crate) mod nat;
 mod payloads;
-mod peer_move;
+pub(crate) mod peer_move;
 mod ppk;
 mod proof;
 mod proposals;

@@ -15,7 +15,7 @@ impl Established {
             return;
         }
         ends.path = path;
-        core.count("peer_moves");
+        core.peer_moved(ends.connection, path);
         if ends.nat.is_present() {
             for spi_in in self.children.keys() {
                 let moved = SaOperation::Move { spi_in: *spi_in, path, udp_encapsulation: true };
@@ -28,7 +28,7 @@ impl Established {
 /// Whoever can delay a packet could send it on from an address of its own and so lead its receiver astray. Another address
 /// is therefore followed only where a NAT stands before the peer and none before us; another port of the same host always,
 /// for what comes from there passes by the same way.
-fn may_follow(nat: Nat, before: Path, after: Path) -> bool {
+pub(crate) fn may_follow(nat: Nat, before: Path, after: Path) -> bool {
     // Encapsulated ESP shares the socket of the SA: it does not leave that.
     let same_socket = !nat.is_present() || before.local == after.local;
     let same_host = before.local.ip() == after.local.ip() && before.remote.ip() == after.remote.ip();

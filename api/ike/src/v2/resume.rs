@@ -252,8 +252,8 @@ fn decode_ends(reader: &mut Reader<'_>) -> Result<KeptEnds, WireError> {
         text.parse().map_err(|_| WireError::BadValue)
     };
     let path = Path { local: address()?, remote: address()? };
-    let nat = Nat { local: reader.u8()? == 1, remote: reader.u8()? == 1 };
     let mut flag = || reader.u8().map(|flag| flag == 1);
+    let nat = Nat { local: flag()?, remote: flag()?, forced: flag()? };
     let (fragments, mobike, additional) = (flag()?, flag()?, flag()?);
     let peer_certificates = PeerCertificates::resume(reader)?.map(Arc::new);
     Ok(KeptEnds { initiator, spis, path, nat, fragments, mobike, additional, peer_certificates })
