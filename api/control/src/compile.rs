@@ -30,6 +30,8 @@ pub struct Compiled {
     pub ports: BTreeMap<String, PortRecord>,
     /// Tunnels by name, each with no outbound SA.
     pub tunnels: BTreeMap<String, TunnelRecord>,
+    /// How large the packets of protected tunnels may be while their ESP goes in UDP.
+    pub natted_sizes: BTreeMap<String, Sizes>,
     /// Protected flows of crypto maps.
     pub policies: BTreeSet<PolicyKey>,
     /// Rules of crypto maps, as they are applied to interfaces.
@@ -44,6 +46,15 @@ pub struct Compiled {
     pub protectors: BTreeMap<Owner, ChildId>,
     /// What could not be compiled, and so does not run.
     pub problems: Vec<Problem>,
+}
+
+/// How large the packets of a tunnel may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Largest passenger packet.
+    pub mtu_bytes: u32,
+    /// What the TCP MSS is clamped to; 0 leaves it alone.
+    pub tcp_mss_bytes: u32,
 }
 
 /// Whom a child SA serves and what its SAs look like.
@@ -85,6 +96,15 @@ impl Compiled {
     pub fn child_of(&self, owner: &Owner) -> Option<(ChildId, &Child)> {
         let id = self.protectors.get(owner)?;
         self.children.get(id).map(|child| (*id, child))
+    }
+
+    /// The record of a tunnel, `natted` where its ESP goes in UDP.
+    #[must_use]
+    pub fn tunnel(&self, name: &str, natted: bool) -> Option<TunnelRecord> {
+        let record = self.tunnels.get(name)?;
+        let Some(sizes) = self.natted_sizes.get(name).filter(|_| natted) else { return Some(*record) };
+        let Sizes { mtu_bytes, tcp_mss_bytes } = *sizes;
+        Some(TunnelRecord { mtu_bytes, tcp_mss_bytes, ..*record })
     }
 
     /// What keeps an object from running, as sentences.

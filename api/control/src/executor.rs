@@ -30,7 +30,7 @@ use crate::plan::{Step, plan};
 use crate::recursion::{far_ends, recursive};
 use crate::sa_table::{Answer, SaTable};
 use crate::slots::{NeighbourKey, NoSlot, Slots};
-use crate::tables::{Mirrored, Tables};
+use crate::tables::{Conditions, Mirrored, Tables};
 
 /// How long ports and tunnels wait for the dataplane to acknowledge what protects them. A dataplane that is away for
 /// longer reads everything when it comes, and in a safe order.
@@ -70,7 +70,7 @@ pub struct Executor {
     compiled: Arc<Compiled>,
     /// `None` until the mirror was read for the first time: what a former process wrote stands until then.
     mirrored: Option<Mirrored>,
-    closed: BTreeSet<String>,
+    conditions: Conditions,
     steps: VecDeque<Step>,
     protection_deadline: Option<Instant>,
     /// What found no slot in the last plan.
@@ -94,7 +94,7 @@ impl Executor {
             sas,
             compiled: Arc::default(),
             mirrored: None,
-            closed: BTreeSet::new(),
+            conditions: Conditions::default(),
             steps: VecDeque::new(),
             protection_deadline: None,
             full: Vec::new(),
@@ -130,7 +130,23 @@ impl Executor {
 
     /// Tunnels that must carry nothing, by name, whatever is desired; [`Executor::sync`] writes.
     pub fn set_closed(&mut self, closed: BTreeSet<String>) {
-        self.closed = closed;
+        self.conditions.closed = closed;
+    }
+
+    /// Tunnels whose ESP goes in UDP, by name: they carry smaller packets; [`Executor::sync`] writes.
+    pub fn set_natted(&mut self, natted: BTreeSet<String>) {
+        self.conditions.natted = natted;
+    }
+
+    /// Whether the ESP of a tunnel goes in UDP, as far as was told.
+    #[must_use]
+    pub fn is_natted(&self, name: &str) -> bool {
+        self.conditions.natted.contains(name)
+    }
+
+    /// Where each owner of an SA sends to, and whether in UDP.
+    pub fn destinations(&self) -> impl Iterator<Item = (&Owner, IpAddr, bool)> {
+        self.sas.destinations(&self.writer)
     }
 
     /// All routes and neighbours of the mirror; [`Executor::sync`] writes. Until the first call the routes and
@@ -340,7 +356,7 @@ impl Executor {
             &mut self.slots,
             self.writer.region(),
             |owner| sas.outbound(owner),
-            &self.closed,
+            &self.conditions,
         );
         self.full = full;
         tables

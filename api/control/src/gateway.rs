@@ -5,6 +5,7 @@
 
 mod apply;
 mod dataplane;
+mod natted;
 mod negotiation;
 mod resumption;
 mod survey;

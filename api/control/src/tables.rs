@@ -34,6 +34,15 @@ pub struct Mirrored {
     pub neighbours: BTreeMap<NeighbourKey, NeighbourRecord>,
 }
 
+/// What holds of tunnels, by name, whatever is desired.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conditions {
+    /// They must carry nothing.
+    pub closed: BTreeSet<String>,
+    /// Their ESP goes in UDP.
+    pub natted: BTreeSet<String>,
+}
+
 impl Tables {
     /// What stands in the region.
     #[must_use]
@@ -53,14 +62,14 @@ impl Tables {
     /// What must stand in the region, and what found no slot. Gives slots to what has none, and takes them from what
     /// is gone. While nothing is `mirrored` yet, routes and neighbours are no part of the result and keep their slots.
     ///
-    /// `outbound` gives the SA in use of an owner; `closed` names tunnels that must carry nothing whatever is desired.
+    /// `outbound` gives the SA in use of an owner; `conditions` hold of tunnels whatever is desired.
     pub fn resolve(
         compiled: &Compiled,
         mirrored: Option<&Mirrored>,
         slots: &mut Slots,
         region: &Region,
         outbound: impl Fn(&Owner) -> Option<u32>,
-        closed: &BTreeSet<String>,
+        conditions: &Conditions,
     ) -> (Tables, Vec<NoSlot>) {
         let mut tables = Tables::default();
         let mut full = Vec::new();
@@ -74,12 +83,13 @@ impl Tables {
             }
         }
         slots.tunnels.retain(|name| compiled.tunnels.contains_key(name));
-        for (name, record) in &compiled.tunnels {
+        for name in compiled.tunnels.keys() {
+            let Some(record) = compiled.tunnel(name, conditions.natted.contains(name)) else { continue };
             match slots.tunnels.assign(name, reusable(Table::Tunnels)) {
                 Ok(slot) => {
                     let outbound_sa = outbound(&Owner::Tunnel(name.clone())).unwrap_or(NONE);
-                    let enabled = if closed.contains(name) { 0 } else { record.enabled };
-                    tables.tunnels.insert(slot, TunnelRecord { outbound_sa, enabled, ..*record });
+                    let enabled = if conditions.closed.contains(name) { 0 } else { record.enabled };
+                    tables.tunnels.insert(slot, TunnelRecord { outbound_sa, enabled, ..record });
                 }
                 Err(error) => full.push(error),
             }

@@ -7,8 +7,8 @@ use crate::identity::Identity;
 use crate::mtu::{Encapsulation, Esp, Framing, TransportFamily};
 use crate::{
     AccessList, Certificate, CryptoMap, IfName, IkeVersion, Interface, IpsecProfile, IsakmpPolicy, Kind,
-    Mode, Name, Ppk, PreSharedKey, Resource, Route, SaTerms, Site, TransformSet, Tunnel, TunnelProtection,
-    TunnelSource,
+    Mode, Name, NatTraversal, Ppk, PreSharedKey, Resource, Route, SaTerms, Site, TransformSet, Tunnel,
+    TunnelProtection, TunnelSource,
 };
 
 /// All resources of one generation. Its references hold: the store lets none dangle.
@@ -133,61 +133,70 @@ impl Desired {
     #[must_use]
     pub fn exact_mtu_bytes(&self, tunnel: &Tunnel) -> Option<u32> {
         let (_, interface, _) = self.source_interface_of(tunnel)?;
-        Some(self.passenger_mtu_bytes(tunnel, interface.mtu_bytes))
+        Some(self.passenger_mtu_bytes(tunnel, interface.mtu_bytes, false))
     }
 
     /// The largest passenger packet of a tunnel that fits a link of this MTU with whichever of its transform sets the
-    /// peer chooses.
+    /// peer chooses; with `natted` ESP goes in UDP, as it always does where the terms force it.
     #[must_use]
-    pub fn passenger_mtu_bytes(&self, tunnel: &Tunnel, link_mtu_bytes: u32) -> u32 {
+    pub fn passenger_mtu_bytes(&self, tunnel: &Tunnel, link_mtu_bytes: u32, natted: bool) -> u32 {
         let around =
             |esp| Encapsulation { family: TransportFamily::Ipv4, gre_key: tunnel.key.is_some(), esp };
         let fits = |esp| around(esp).passenger_mtu_bytes(link_mtu_bytes);
         // What fits with the least overhead depends on the link: blocks are filled or not.
-        let least = self.esp_of(tunnel).into_iter().map(|esp| fits(Some(esp))).min();
+        let esp = self.esp_of(tunnel).into_iter();
+        let natted = |esp: Esp| Esp { udp_encapsulation: esp.udp_encapsulation || natted, ..esp };
+        let least = esp.map(|esp| fits(Some(natted(esp)))).min();
         least.unwrap_or_else(|| fits(None))
     }
 
-    /// The ESP that may go around the GRE of a tunnel; none where it has no protection.
+    /// The ESP that may go around the GRE of a tunnel where there is no NAT; none where it has no protection.
     fn esp_of(&self, tunnel: &Tunnel) -> Vec<Esp> {
-        let with = |mode, framing| Esp { mode, udp_encapsulation: false, framing };
         match &tunnel.protection {
             TunnelProtection::None => Vec::new(),
             TunnelProtection::IpsecProfile(name) => {
-                let sets = self.ipsec_profiles.get(name).into_iter();
-                let sets = sets.flat_map(|profile| self.transform_sets_of(&profile.terms));
-                sets.map(|(_, set)| with(set.mode, set.framing())).collect()
+                let profile = self.ipsec_profiles.get(name).into_iter();
+                profile.flat_map(|profile| self.esp_by(&profile.terms)).collect()
             }
-            TunnelProtection::CryptoMap => {
-                let (mode, framings) = self.crypto_map_esp(tunnel);
-                framings.into_iter().map(|framing| with(mode, framing)).collect()
-            }
+            TunnelProtection::CryptoMap => self.crypto_map_esp(tunnel),
         }
     }
 
-    /// What the crypto map of a tunnel's interface may add: tunnel mode if any entry towards the destination has it, and
-    /// the framings of all their transform sets.
-    fn crypto_map_esp(&self, tunnel: &Tunnel) -> (Mode, Vec<Framing>) {
+    fn esp_by<'a>(&'a self, terms: &'a SaTerms) -> impl Iterator<Item = Esp> + 'a {
+        let udp_encapsulation = terms.nat_traversal == NatTraversal::Force;
+        self.transform_sets_of(terms).map(move |(_, set)| Esp {
+            mode: set.mode,
+            udp_encapsulation,
+            framing: set.framing(),
+        })
+    }
+
+    /// What the crypto map of a tunnel's interface may add: all that its entries towards the destination allow, in tunnel
+    /// mode if any of them has it.
+    fn crypto_map_esp(&self, tunnel: &Tunnel) -> Vec<Esp> {
         let entries = self
             .source_interface_of(tunnel)
             .and_then(|(_, interface, _)| interface.crypto_map.as_ref())
             .and_then(|name| self.crypto_maps.get(name))
             .map_or(&[][..], |map| &map.entries);
-        let sets = |towards_the_peer: bool| {
-            entries
-                .iter()
-                .filter(move |entry| !towards_the_peer || entry.peer == tunnel.destination)
-                .flat_map(|entry| self.transform_sets_of(&entry.terms))
+        let all = |towards_the_peer: bool| {
+            let entries =
+                entries.iter().filter(move |entry| !towards_the_peer || entry.peer == tunnel.destination);
+            entries.flat_map(|entry| self.esp_by(&entry.terms)).collect::<Vec<_>>()
         };
-        let framings = |towards_the_peer| sets(towards_the_peer).map(|(_, set)| set.framing()).collect();
-        let mut modes = sets(true).map(|(_, set)| set.mode).peekable();
+        let mut found = all(true);
         // With no entry towards the peer itself the GRE packet rides to some other gateway: tunnel mode.
-        if modes.peek().is_none() {
-            let framings: Vec<_> = framings(false);
-            return (Mode::Tunnel, if framings.is_empty() { vec![Framing::GCM] } else { framings });
+        let rides = found.is_empty();
+        if rides {
+            found = all(false);
         }
-        let mode = if modes.all(|mode| mode == Mode::Transport) { Mode::Transport } else { Mode::Tunnel };
-        (mode, framings(true))
+        if rides && found.is_empty() {
+            found.push(Esp { mode: Mode::Tunnel, udp_encapsulation: false, framing: Framing::GCM });
+        }
+        if rides || found.iter().any(|esp| esp.mode == Mode::Tunnel) {
+            found.iter_mut().for_each(|esp| esp.mode = Mode::Tunnel);
+        }
+        found
     }
 }
 

@@ -327,6 +327,22 @@ fn a_policy_may_add_ml_kem_and_require_it() {
 }
 
 #[test]
+fn forced_nat_traversal_reaches_the_connection_and_the_sizes() {
+    for (word, expected, mtu_bytes) in
+        [("auto", ike::NatTraversal::Auto, 1442), ("force", ike::NatTraversal::Force, 1434)]
+    {
+        let mut desired = gateway();
+        let profile = json!({"transform_sets": ["transport"], "nat_traversal": word});
+        set::<model::IpsecProfile>(&mut desired, "branch", profile);
+        tunnel(&mut desired, "gre1", "198.51.100.2", branch());
+        let compiled = compile(&desired);
+        assert_eq!(compiled.connections[0].nat_traversal, expected);
+        let sizes = [false, true].map(|natted| compiled.tunnel("gre1", natted).unwrap().mtu_bytes);
+        assert_eq!(sizes, [mtu_bytes, 1434]);
+    }
+}
+
+#[test]
 fn version_1_is_spoken_only_by_a_policy_that_terms_name() {
     let mut desired = gateway();
     let classic = json!({

@@ -6,9 +6,9 @@ use model::{Desired, Df, Side, TcpMss, Tunnel, TunnelProtection};
 use shm::name_bytes;
 use shm::records::{Address, NONE, PortRecord, Selector, TunnelRecord, protection};
 
-use super::Compiled;
 use super::connection::{Connections, Request};
 use super::names::{Object, Owner, Problem};
+use super::{Compiled, Sizes};
 
 /// IPv4 and TCP headers without options: what an MSS leaves out (RFC 6691).
 const TCP_IPV4_HEADER_BYTES: u32 = 40;
@@ -34,7 +34,7 @@ pub(super) fn ports(desired: &Desired, compiled: &mut Compiled) {
 pub(super) fn tunnels(desired: &Desired, compiled: &mut Compiled, connections: &mut Connections<'_>) {
     for (name, tunnel) in &desired.tunnels {
         let name = name.as_str();
-        let result = record(desired, name, tunnel, &mut compiled.problems).and_then(|record| {
+        let result = record(desired, name, tunnel, compiled).and_then(|record| {
             protect(desired, name, tunnel, &record, connections).map_or_else(
                 // Without a connection the tunnel stands, and drops what it should have protected.
                 |cause| Ok((record, Some(cause))),
@@ -56,7 +56,7 @@ fn record(
     desired: &Desired,
     name: &str,
     tunnel: &Tunnel,
-    problems: &mut Vec<Problem>,
+    compiled: &mut Compiled,
 ) -> Result<TunnelRecord, String> {
     let (_, interface, local) = desired.source_interface_of(tunnel).ok_or_else(|| match &tunnel.source {
         model::TunnelSource::Interface(interface) => {
@@ -64,18 +64,14 @@ fn record(
         }
         model::TunnelSource::Address(address) => format!("no interface has its source address {address}"),
     })?;
-    let exact_bytes = desired.passenger_mtu_bytes(tunnel, interface.mtu_bytes);
-    let mtu_bytes = match tunnel.mtu_bytes {
-        Some(wanted_bytes) if wanted_bytes > exact_bytes => {
-            problems.push(problem(
-                name,
-                format!("its MTU of {wanted_bytes} bytes is more than fits; {exact_bytes} is used"),
-            ));
-            exact_bytes
-        }
-        Some(wanted_bytes) => wanted_bytes,
-        None => exact_bytes,
-    };
+    let exact_bytes = |natted| desired.passenger_mtu_bytes(tunnel, interface.mtu_bytes, natted);
+    let exact = exact_bytes(false);
+    if let Some(wanted_bytes) = tunnel.mtu_bytes.filter(|wanted_bytes| *wanted_bytes > exact) {
+        let cause = format!("its MTU of {wanted_bytes} bytes is more than fits; {exact} is used");
+        compiled.problems.push(problem(name, cause));
+    }
+    let fitting = sizes(tunnel, exact);
+    compiled.natted_sizes.insert(name.to_owned(), sizes(tunnel, exact_bytes(true)));
     let (family, local) = Address::from_ip(IpAddr::V4(local));
     Ok(TunnelRecord {
         present: 1,
@@ -95,17 +91,24 @@ fn record(
         },
         reserved: 0,
         key: tunnel.key.unwrap_or(0),
-        mtu_bytes,
+        mtu_bytes: fitting.mtu_bytes,
         outbound_sa: NONE,
-        tcp_mss_bytes: match tunnel.tcp_mss {
-            TcpMss::Auto => mtu_bytes.saturating_sub(TCP_IPV4_HEADER_BYTES),
-            TcpMss::Off => 0,
-            TcpMss::Bytes(bytes) => u32::from(bytes),
-        },
+        tcp_mss_bytes: fitting.tcp_mss_bytes,
         local,
         remote: IpAddr::V4(tunnel.destination).into(),
         name: name_bytes(name),
     })
+}
+
+/// What is wanted, as far as it fits.
+fn sizes(tunnel: &Tunnel, exact_bytes: u32) -> Sizes {
+    let mtu_bytes = tunnel.mtu_bytes.map_or(exact_bytes, |wanted_bytes| wanted_bytes.min(exact_bytes));
+    let tcp_mss_bytes = match tunnel.tcp_mss {
+        TcpMss::Auto => mtu_bytes.saturating_sub(TCP_IPV4_HEADER_BYTES),
+        TcpMss::Off => 0,
+        TcpMss::Bytes(bytes) => u32::from(bytes),
+    };
+    Sizes { mtu_bytes, tcp_mss_bytes }
 }
 
 /// Asks for the child of a tunnel that has an IPsec profile.

@@ -330,6 +330,18 @@ fn a_closed_tunnel_is_disabled_until_it_is_opened() {
 }
 
 #[test]
+fn a_natted_tunnel_carries_eight_bytes_less() {
+    let mut lab = Lab::new();
+    for (natted, mtu_bytes) in [(vec!["gre1".to_owned()], 1434), (vec![], 1442)] {
+        lab.executor.set_natted(natted.into_iter().collect());
+        lab.executor.sync(lab.now);
+        lab.settle();
+        let record = lab.tunnel("gre1");
+        assert_eq!((record.mtu_bytes, record.tcp_mss_bytes), (mtu_bytes, mtu_bytes - 40));
+    }
+}
+
+#[test]
 fn an_object_that_returns_gets_another_slot_until_the_dataplane_let_go() {
     let mut lab = Lab::new();
     let first = lab.executor.slots().tunnels.slot(&"gre1".to_owned()).unwrap();

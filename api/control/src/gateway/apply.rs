@@ -143,11 +143,16 @@ impl Gateway {
                 TwinKind::Tap => macs.get(name).copied().or_else(|| self.mac_of_port(slot)),
                 TwinKind::Tun => None,
             };
+            let tunnel = compiled.tunnel(name, self.executor.is_natted(name));
+            let mtu_bytes = match twin.kind {
+                TwinKind::Tun => tunnel.map_or(twin.mtu_bytes, |tunnel| tunnel.mtu_bytes),
+                TwinKind::Tap => twin.mtu_bytes,
+            };
             Some(TwinSpec {
                 kind: twin.kind,
                 slot,
                 name: name.clone(),
-                mtu_bytes: twin.mtu_bytes,
+                mtu_bytes,
                 addresses: twin.addresses.clone(),
                 mac,
                 up: twin.enabled,

@@ -10,7 +10,7 @@ use shm::{PortState, name_text};
 use time::OffsetDateTime;
 use zeroize::Zeroize;
 
-use super::Gateway;
+use super::{Gateway, natted};
 use crate::compile::{Compiled, Object, Owner, PolicyKey};
 use crate::netlink::NextHop;
 use crate::picture::{self, Picture, SaPicture, TunnelPicture, port_text, spi_text};
@@ -27,6 +27,7 @@ impl Gateway {
         if self.dataplane.is_alive() {
             self.keep_neighbours(false);
         }
+        self.watch_nats(&compiled, now);
         let sas = self.sa_pictures(&compiled);
         let spis = spis(&sas);
         let taken_at = OffsetDateTime::now_utc();
@@ -90,7 +91,8 @@ impl Gateway {
         };
         let of_tunnels = compiled.tunnels.values().filter_map(|tunnel| tunnel.remote.to_ip(tunnel.family));
         let of_policies = compiled.policies.iter().map(|policy| policy.peer);
-        let needed = self.mirror.needed_neighbours(of_tunnels.chain(of_policies));
+        let of_sas = self.executor.destinations().map(|(_, address, _)| address);
+        let needed = self.mirror.needed_neighbours(of_tunnels.chain(of_policies).chain(of_sas));
         for (link, address) in needed.iter().filter(|key| again || !self.kept.contains(key)) {
             if let Err(error) = self.kernel.use_neighbour(*link, *address, true) {
                 tracing::debug!(%error, %address, "a neighbour cannot be kept");
@@ -196,7 +198,9 @@ impl Gateway {
             let picture = TunnelPicture {
                 slot: self.executor.slots().tunnels.slot(&name),
                 standing,
-                mtu_bytes: record.map_or(0, |record| record.mtu_bytes),
+                mtu_bytes: compiled
+                    .tunnel(&name, self.executor.is_natted(&name))
+                    .map_or(0, |record| record.mtu_bytes),
                 spi_in,
                 spi_out,
             };
@@ -338,25 +342,8 @@ fn matching_flow<'a>(
     tunnel: &TunnelRecord,
     flows: &'a [(PolicyKey, String, FlowState)],
 ) -> Option<&'a FlowState> {
-    const GRE: u8 = 47;
-    let (local, remote) = (tunnel.local.to_ip(tunnel.family)?, tunnel.remote.to_ip(tunnel.family)?);
-    flows
-        .iter()
-        .filter(|(key, _, _)| {
-            let selector = key.selector.selector();
-            let holds = |base: shm::records::Address, prefix_len: u8, address: IpAddr| {
-                selector.family == 0
-                    || base
-                        .to_ip(selector.family)
-                        .and_then(|base| ipnet::IpNet::new(base, prefix_len).ok())
-                        .is_some_and(|net| net.contains(&address))
-            };
-            [0, GRE].contains(&selector.protocol)
-                && holds(selector.source, selector.source_prefix_len, local)
-                && holds(selector.destination, selector.destination_prefix_len, remote)
-        })
-        .min_by_key(|(key, _, _)| (key.map_sequence, key.rule_sequence))
-        .map(|(_, _, flow)| flow)
+    let first = natted::protecting(tunnel, flows.iter().map(|(key, _, _)| key))?;
+    flows.iter().find(|(key, _, _)| key == first).map(|(_, _, flow)| flow)
 }
 
 fn log_change(object: &str, standing: &crate::state::Standing, changed: Option<Option<view::Condition>>) {

@@ -13,7 +13,7 @@ use shm::{Capacities, Region, Writer, name_bytes};
 use super::*;
 use crate::compile::{Compiled, PolicyKey, RuleKey, SelectorKey};
 use crate::slots::Slots;
-use crate::tables::Mirrored;
+use crate::tables::{Conditions, Mirrored};
 
 const CAPACITIES: Capacities = Capacities { rules: 256, policies: 128, ..Capacities::small() };
 const PORT: &str = "black0";
@@ -147,7 +147,7 @@ impl World {
 
     fn tables(&self, slots: &mut Slots, region: &Region) -> Tables {
         let resolve = |mirrored: Option<&Mirrored>, slots: &mut Slots| {
-            Tables::resolve(&self.compiled(), mirrored, slots, region, |_| None, &BTreeSet::new())
+            Tables::resolve(&self.compiled(), mirrored, slots, region, |_| None, &Conditions::default())
         };
         // Routes need the slots of tunnels.
         resolve(None, slots);

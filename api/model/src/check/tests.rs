@@ -134,6 +134,22 @@ fn an_mtu_above_the_exact_one_is_refused() {
 }
 
 #[test]
+fn esp_in_udp_costs_eight_bytes_where_it_is_forced_or_natted() {
+    let mut desired = gateway();
+    tunnel(&mut desired, "gre1", json!({}));
+    let mtu = |desired: &Desired, natted| {
+        desired.passenger_mtu_bytes(&desired.tunnels[&"gre1".parse().unwrap()], 1500, natted)
+    };
+    assert_eq!([false, true].map(|natted| mtu(&desired, natted)), [1442, 1434]);
+    let profiles: Vec<_> = desired.ipsec_profiles.values_mut().collect();
+    assert!(!profiles.is_empty());
+    profiles.into_iter().for_each(|profile| profile.terms.nat_traversal = crate::NatTraversal::Force);
+    assert_eq!([false, true].map(|natted| mtu(&desired, natted)), [1434, 1434]);
+    tunnel(&mut desired, "gre1", json!({"mtu_bytes": 1435}));
+    assert_eq!(wrong(&desired), ["tunnels/gre1 /mtu_bytes"]);
+}
+
+#[test]
 fn a_smaller_link_makes_an_mtu_wrong_that_was_right() {
     let mut desired = gateway();
     tunnel(&mut desired, "gre1", json!({"mtu_bytes": 1442}));

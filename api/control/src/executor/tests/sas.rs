@@ -186,9 +186,18 @@ fn a_moved_peer_is_written_into_both_halves_and_nothing_else_changes() {
     for ((slot, before), (same_slot, after)) in before.into_iter().zip(lab.sas()) {
         assert_eq!(slot, same_slot);
         assert_eq!(after.remote, Address::from(path.remote.ip()));
+        assert_eq!(after.peer, before.remote, "it stays whom the child was made with");
         assert_eq!((after.local_port, after.remote_port), (500, 31007));
         let back = SaRecord { remote: before.remote, remote_port: before.remote_port, ..after };
         assert!(back.as_bytes() == before.as_bytes());
     }
     assert_eq!(lab.sends_with(), Some(0x6000));
+    // A later control plane knows it by its peer, wherever that is.
+    let mut lab = lab.restart();
+    lab.executor.sync(lab.now);
+    lab.settle();
+    assert_eq!(lab.spis(), [0x5000, 0x6000]);
+    assert_eq!(lab.sends_with(), Some(0x6000));
+    let destinations: Vec<_> = lab.executor.destinations().map(|(_, address, udp)| (address, udp)).collect();
+    assert_eq!(destinations, [(path.remote.ip(), true)]);
 }
