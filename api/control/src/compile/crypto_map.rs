@@ -1,5 +1,6 @@
 //! Crypto maps, as they are applied to interfaces: rules, policies and children.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use model::{Action, CryptoMapEntry, Desired, Interface, Name, PortRange, Prefix, Rule, TunnelProtection};
@@ -74,7 +75,12 @@ impl Place<'_> {
                 selector: SelectorKey::from(&selector),
             };
             compiled.rules.insert(RuleKey::Permit(key.clone()));
+            let shadow = shadow(&key, &compiled.policies);
             compiled.policies.insert(key.clone());
+            if let Some(cause) = shadow {
+                problem(cause);
+                continue;
+            }
             if !self.interface.enabled {
                 continue;
             }
@@ -111,6 +117,21 @@ fn protects_a_tunnel(desired: &Desired, rule: &Rule) -> bool {
             && covers(rule.destination.prefix(), tunnel.destination)
             && desired.source_of(tunnel).is_some_and(|source| covers(rule.source.prefix(), source))
     })
+}
+
+/// Why a flow has no SA of its own: another one before it takes all that leaves. What came in by such an SA would be
+/// answered by the other, and so to somebody else where two peers stand behind one NAT (RFC 3948 section 5.2).
+fn shadow(flow: &PolicyKey, policies: &BTreeSet<PolicyKey>) -> Option<String> {
+    let place = |key: &PolicyKey| (key.map_sequence, key.rule_sequence);
+    let is_before = |other: &&PolicyKey| {
+        other.interface == flow.interface && other.selector == flow.selector && place(other) < place(flow)
+    };
+    let first = policies.iter().filter(is_before).min_by_key(|other| place(other))?;
+    Some(format!(
+        "its rule {} protects the same packets as rule {} of entry {}, which is asked first: the two cannot be told \
+         apart. Peers behind one NAT need a tunnel each, with a GRE key and an ipsec-profile",
+        flow.rule_sequence, first.rule_sequence, first.map_sequence
+    ))
 }
 
 /// What a rule matches. `any` beside a prefix is of the prefix's family; `any` to `any` is of either.

@@ -343,6 +343,39 @@ fn forced_nat_traversal_reaches_the_connection_and_the_sizes() {
 }
 
 #[test]
+fn a_rule_that_another_one_covers_wholly_has_no_sa_and_says_why() {
+    let mut desired = gateway();
+    let peer = "198.51.100.3";
+    let rule = json!({"sequence": 10, "action": "permit", "protocol": "gre", "source": "192.0.2.1", "destination": peer});
+    set::<model::AccessList>(&mut desired, "twice", json!({"rules": [rule]}));
+    let entry = |sequence: u32, identity: &str| {
+        json!({"sequence": sequence, "access_list": "twice", "transform_sets": ["transport"], "peer": peer,
+               "remote_identity": identity})
+    };
+    let entries = [entry(10, "one.example"), entry(20, "two.example")];
+    set::<model::CryptoMap>(&mut desired, "twice", json!({"entries": entries}));
+    desired.interfaces.get_mut(&"black0".parse().unwrap()).unwrap().crypto_map =
+        Some("twice".parse().unwrap());
+    let compiled = compile(&desired);
+    let served: Vec<u32> = compiled
+        .children
+        .values()
+        .filter_map(|child| match &child.owner {
+            Owner::Policy(key) => Some(key.map_sequence),
+            Owner::Tunnel(_) => None,
+        })
+        .collect();
+    assert_eq!(served, [10]);
+    let entry = Object::CryptoMapEntry {
+        interface: "black0".to_owned(),
+        crypto_map: "twice".to_owned(),
+        sequence: 20,
+    };
+    let causes: Vec<&str> = compiled.problems_of(&entry).collect();
+    assert!(matches!(causes[..], [cause] if cause.contains("behind one NAT")), "{causes:?}");
+}
+
+#[test]
 fn version_1_is_spoken_only_by_a_policy_that_terms_name() {
     let mut desired = gateway();
     let classic = json!({
