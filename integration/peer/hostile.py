@@ -44,12 +44,23 @@ def captured():
     return found[0][IP]
 
 
+def captured_in_udp():
+    """One packet of ESP in UDP of the peer, without its headers."""
+    def is_esp(frame):
+        return UDP in frame and frame[UDP].dport == 4500 and frame[IP].src == source and \
+            len(frame[UDP].payload) > 12 and bytes(frame[UDP].payload)[:4] != bytes(4)
+    found = sniff(iface=posing_interface, timeout=10, count=1, lfilter=is_esp)
+    if not found:
+        sys.exit("no ESP in UDP from %s on %s" % (source, posing_interface))
+    return bytes(found[0][UDP].payload)
+
+
 def rebuilt(packet, payload):
     return IP(src=packet.src, dst=packet.dst, proto=50, ttl=packet.ttl) / Raw(payload)
 
 
-def with_wrong_icv():
-    data = bytearray(bytes(captured().payload))
+def with_wrong_icv(esp):
+    data = bytearray(esp)
     # Ahead of the window, so that the sequence number alone does not refuse it.
     sequence = struct.unpack("!I", data[4:8])[0] + 5000
     data[4:8] = struct.pack("!I", sequence)
@@ -88,7 +99,10 @@ def frames():
         return [captured()]
     if case == "wrong-icv":
         packet = captured()
-        return [rebuilt(packet, bytes(with_wrong_icv()))]
+        return [rebuilt(packet, bytes(with_wrong_icv(bytes(packet.payload))))]
+    if case == "moved":
+        forged = with_wrong_icv(captured_in_udp())
+        return [IP(src="198.18.0.9", dst=target) / UDP(sport=4500, dport=4500) / Raw(bytes(forged))]
     if case == "ike-garbage":
         return [outer() / UDP(sport=500, dport=500) / Raw(bytes([n]) * (n * 7)) for n in range(1, 40)]
     if case == "half-open":

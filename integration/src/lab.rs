@@ -38,6 +38,13 @@ pub const BETA: Site = Site { name: "beta", number: 2, black: [198, 51, 100] };
 /// The foreign gateway.
 pub const GAMMA: Site = Site { name: "gamma", number: 3, black: [203, 0, 113] };
 
+/// alpha as it is seen from outside of a NAT before it: see [`crate::nat`].
+pub const NATTED_ALPHA: Site = Site { black: [198, 18, 0], ..ALPHA };
+/// beta likewise.
+pub const NATTED_BETA: Site = Site { black: [198, 18, 0], ..BETA };
+/// gamma likewise.
+pub const NATTED_GAMMA: Site = Site { black: [198, 18, 0], ..GAMMA };
+
 /// All sites.
 pub const SITES: [Site; 3] = [ALPHA, BETA, GAMMA];
 
@@ -196,13 +203,16 @@ impl Lab {
 
     /// Sends frames of a kind to a site's black port from the underlay, with scapy: see `peer/hostile.py`.
     pub fn hostile(&self, case: &str, to: Site, posing_as: Site) -> Result<String> {
+        self.hostile_from(case, to, (posing_as.name, posing_as.black()))
+    }
+
+    /// As [`Self::hostile`], posing as somebody who is at an address behind an interface of the underlay.
+    pub fn hostile_from(&self, case: &str, to: Site, posing_as: (&str, Ipv4Addr)) -> Result<String> {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/peer/hostile.py");
-        let (target, source) = (to.black(), posing_as.black());
+        let (target, (interface, source)) = (to.black(), posing_as);
         // Debian's python, which has Debian's scapy.
-        self.underlay.run(&format!(
-            "/usr/bin/python3 {script} {case} {} {target} {} {source}",
-            to.name, posing_as.name
-        ))
+        self.underlay
+            .run(&format!("/usr/bin/python3 {script} {case} {} {target} {} {source}", to.name, interface))
     }
 
     /// Takes what a site's gateway sends to begin an IKE SA of its own from the wire, or lets it pass again: whoever has

@@ -17,6 +17,7 @@ pub mod interop;
 pub mod lab;
 pub mod leftovers;
 pub mod namespace;
+pub mod nat;
 pub mod pair;
 pub mod pcap;
 pub mod peer;
