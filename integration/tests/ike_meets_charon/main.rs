@@ -24,6 +24,7 @@ mod ml_kem_rekeys;
 mod mobike;
 mod names;
 mod narrowing;
+mod nat;
 mod ours;
 mod pki;
 mod post_quantum;

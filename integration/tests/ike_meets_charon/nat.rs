@@ -1,0 +1,240 @@
+//! NAT traversal: who believes in which NAT, true or not, and what passes then (RFC 7296 section 2.23, RFC 3947).
+
+use anyhow::{Result, ensure};
+use ike::sim::setup;
+use ike::{
+    Cause, Command, Connection, EspEncryption, EspProposal, Event, Group, Hash, IkeEncryption, IkeProposal,
+    Ikev1, NatTraversal, Version,
+};
+use integration::interop::Role;
+use integration::namespace::Namespace;
+
+use crate::cable::{Cable, connection, scenario};
+use crate::charon::Settings;
+use crate::datagram;
+use crate::ours::{CHILD, CONNECTION, Ours};
+use crate::relay::Action;
+
+const NAT_DETECTION_SOURCE_IP: u16 = 16388;
+
+/// Either version: our connection, and charon's side, which does not feign a NAT of its own.
+fn version(number: u8) -> (Connection, Settings) {
+    let mut ours = connection();
+    let mut theirs = Settings { version: number, connection: "encap = no", ..Settings::default() };
+    if number == 1 {
+        ours.version = Version::V1(Ikev1::default());
+        ours.proposals = vec![IkeProposal {
+            encryption: vec![IkeEncryption::Aes256Cbc],
+            integrity: vec![Hash::Sha2_256],
+            prf: vec![Hash::Sha2_256],
+            groups: vec![Group::Modp2048],
+            ..setup::modern()
+        }];
+        for child in &mut ours.children {
+            child.proposals = vec![EspProposal {
+                encryption: vec![EspEncryption::Aes256Gcm16],
+                integrity: vec![],
+                groups: vec![],
+                esn: vec![false],
+            }];
+        }
+        theirs.ike = "aes256-sha256-modp2048";
+    }
+    (ours, theirs)
+}
+
+/// IKE is at port 4500 at both ends, ESP goes in UDP, and charon says so too.
+fn encapsulated(cable: &Cable, ours: &Ours) -> Result<()> {
+    let state = ours.state();
+    for pair in state.installed.values() {
+        ensure!(pair.udp_encapsulation && pair.path.local.port() == 4500, "{:?}", pair.path);
+    }
+    drop(state);
+    let sas = cable.charon.swanctl("--list-sas")?;
+    ensure!(sas.contains("INSTALLED") && sas.contains("in UDP"), "{sas}");
+    Ok(())
+}
+
+/// New keys, asked for by either side.
+fn rekeys(cable: &Cable, ours: &Ours) -> Result<()> {
+    let rekeyed = |count: usize| {
+        ours.until("another rekey of the child", |state| {
+            let seen =
+                state.events.iter().filter(|event| matches!(event, Event::ChildRekeyed { .. })).count();
+            ensure!(seen >= count, "{seen}");
+            Ok(())
+        })
+    };
+    ours.command(Command::RekeyChild(CHILD));
+    rekeyed(1)?;
+    cable.charon.swanctl("--rekey --child net")?;
+    rekeyed(2)
+}
+
+/// Without it charon, which is not behind a NAT and does not act so, has no ESP in UDP to give its user space.
+#[test]
+fn a_forced_end_has_esp_in_udp_without_any_nat() -> Result<()> {
+    let what = [
+        "no NAT, nat_traversal force, IKEv1 (RFC 3947): ESP in UDP",
+        "no NAT, nat_traversal force: ESP in UDP",
+    ];
+    for (number, what) in [1, 2].into_iter().zip(what) {
+        let cable = Cable::new()?;
+        for role in [Role::Initiator, Role::Responder] {
+            let (mut ours, theirs) = version(number);
+            ours.nat_traversal = NatTraversal::Force;
+            scenario(27, what, role).judge(|| {
+                let ours = cable.up(role, ours, &theirs)?;
+                encapsulated(&cable, &ours)?;
+                rekeys(&cable, &ours)?;
+                ours.command(Command::Terminate(CONNECTION));
+                ours.until("the end", |state| {
+                    ensure!(state.installed.is_empty(), "a pair is left");
+                    Ok(())
+                })
+            })?;
+        }
+    }
+    let (ours, theirs) = version(2);
+    let cable = Cable::new()?;
+    let ours = cable.begin(Role::Initiator, ours, &theirs)?;
+    ours.until("the IKE SA without a NAT", |state| {
+        let plain = state.wire.iter().all(|datagram| datagram.path.local.port() == 500);
+        ensure!(plain && state.wire.len() >= 4, "{} messages", state.wire.len());
+        Ok(())
+    })?;
+    ensure!(!cable.charon.swanctl("--list-sas")?.contains("in UDP"), "in UDP all the same");
+    Ok(())
+}
+
+/// NAT-D payloads of main mode are covered by no hash: whoever is on the way may have the two float, and no more.
+#[test]
+fn version_1_floats_by_a_forged_nat_d_and_is_up_all_the_same() -> Result<()> {
+    const NAT_D: u8 = 20;
+    let cable = Cable::new()?;
+    scenario(27, "no NAT, NAT-D forged on the way, IKEv1: ESP in UDP, up", Role::Initiator).judge(|| {
+        let (ours, theirs) = version(1);
+        cable.charon.load(&theirs)?;
+        let mut ours = ours;
+        ours.children.iter_mut().for_each(|child| child.start = false);
+        let ours = cable.engine(ours)?;
+        // Message 4 is charon's second.
+        let forge = |bytes: &mut Vec<u8>| datagram::fill(bytes, NAT_D, 0, 0x5a);
+        ours.state().inward.script(1, Action::Change(Box::new(forge)));
+        ours.command(Command::InitiateChild(CHILD));
+        ours.settles(1)?;
+        encapsulated(&cable, &ours)
+    })
+}
+
+/// IKEv2 signs the message that tells of NATs.
+#[test]
+fn version_2_refuses_what_was_forged_on_the_way() -> Result<()> {
+    let cable = Cable::new()?;
+    scenario(27, "no NAT, NAT_DETECTION_SOURCE_IP forged on the way: refused by AUTH", Role::Initiator).judge(
+        || {
+            let (mut ours, theirs) = version(2);
+            cable.charon.load(&theirs)?;
+            ours.children.iter_mut().for_each(|child| child.start = false);
+            let ours = cable.engine(ours)?;
+            let forge = |bytes: &mut Vec<u8>| {
+                datagram::edit(bytes, |payloads| {
+                    let of_source = |payload: &&mut datagram::Payload| {
+                        payload.notified() == Some(NAT_DETECTION_SOURCE_IP)
+                    };
+                    for payload in payloads.iter_mut().filter(of_source) {
+                        payload.body.iter_mut().skip(4).for_each(|byte| *byte ^= 0x5a);
+                    }
+                });
+            };
+            ours.state().out.script(0, Action::Change(Box::new(forge)));
+            ours.command(Command::InitiateChild(CHILD));
+            let cause = ours.ike_down()?;
+            ensure!(matches!(cause, Cause::AuthenticationFailed { .. }), "{cause}");
+            Ok(())
+        },
+    )
+}
+
+/// After the first exchanges nothing passes by port 500 any more: all else has floated.
+#[test]
+fn nothing_needs_port_500_once_a_nat_is_known() -> Result<()> {
+    let what = ["port 500 blocked after main mode's float, IKEv1", "port 500 blocked after IKE_SA_INIT"];
+    // Exchange type, 18 octets into the IKE header, behind UDP's 8: IKE_SA_INIT, or main mode.
+    for (number, what, first) in [(1, what[0], 2), (2, what[1], 34)] {
+        let cable = Cable::new()?;
+        cable.ours.run("nft add table ip wall")?;
+        for hook in ["input", "output"] {
+            let chain =
+                format!("add chain ip wall {hook} {{ type filter hook {hook} priority 0; policy accept; }}");
+            cable.ours.run(&format!("nft {chain}"))?;
+            for port in ["sport", "dport"] {
+                let rule = format!("add rule ip wall {hook} udp {port} 500 @th,208,8 != {first} drop");
+                cable.ours.run(&format!("nft {rule}"))?;
+            }
+        }
+        for role in [Role::Initiator, Role::Responder] {
+            let (ours, theirs) = version(number);
+            let theirs = Settings { connection: "", ..theirs };
+            scenario(27, what, role).judge(|| {
+                let ours = cable.up(role, ours, &theirs)?;
+                encapsulated(&cable, &ours)?;
+                rekeys(&cable, &ours)?;
+                if number == 2 {
+                    cable.charon.swanctl("--rekey --ike far")?;
+                    let rekeyed = |event: &Event| matches!(event, Event::IkeRekeyed { .. }).then_some(());
+                    ours.event("the IKE SA's rekey", rekeyed)?;
+                }
+                ours.command(Command::Terminate(CONNECTION));
+                ours.until("the end", |state| {
+                    ensure!(state.installed.is_empty(), "a pair is left");
+                    Ok(())
+                })
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Each end sends from an address that the other one does not know it by.
+#[test]
+fn both_ends_may_be_behind_nats() -> Result<()> {
+    for (number, what) in [(1, "both behind NATs, IKEv1 (RFC 3947)"), (2, "both behind NATs")] {
+        let cable = Cable::new()?;
+        hide(&cable.ours, "192.0.2.1", "192.0.2.51")?;
+        hide(&cable.theirs, "192.0.2.2", "192.0.2.52")?;
+        for role in [Role::Initiator, Role::Responder] {
+            let (mut ours, theirs) = version(number);
+            ours.remote = [192, 0, 2, 52].into();
+            let theirs = Settings { connection: "encap = no\n remote_addrs = 192.0.2.51", ..theirs };
+            scenario(27, what, role).judge(|| {
+                let ours = cable.up(role, ours, &theirs)?;
+                encapsulated(&cable, &ours)?;
+                let sas = cable.charon.swanctl("--list-sas")?;
+                ensure!(sas.contains("192.0.2.51[4500]"), "{sas}");
+                rekeys(&cable, &ours)?;
+                ours.command(Command::Terminate(CONNECTION));
+                ours.until("the end", |state| {
+                    ensure!(state.installed.is_empty(), "a pair is left");
+                    Ok(())
+                })
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// A NAT in the namespace itself: what its address sends is seen at another one, and found there.
+fn hide(namespace: &Namespace, inner: &str, public: &str) -> Result<()> {
+    namespace.ip(&format!("addr add {public}/24 dev eth0"))?;
+    for line in [
+        "add table ip nat".to_owned(),
+        "add chain ip nat post { type nat hook postrouting priority 100; }".to_owned(),
+        "add chain ip nat pre { type nat hook prerouting priority -100; }".to_owned(),
+        format!("add rule ip nat post ip saddr {inner} ip protocol udp snat to {public}"),
+        format!("add rule ip nat pre ip daddr {public} ip protocol udp dnat to {inner}"),
+    ] {
+        namespace.run(&format!("nft {line}"))?;
+    }
+    Ok(())
+}
