@@ -1,6 +1,7 @@
 //! An ISAKMP SA and its stages.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use crate::v2::core::Core;
 use crate::v2::nat::Nat;
 use crate::v2::sa::RequestDigest;
 use crate::wire::isakmp::{Exchange, Header, Payload};
-use crate::{Connection, IkeSaId, Path};
+use crate::{Connection, IkeSaId, Mode, Path};
 
 /// Message ids of the peer that are remembered: none is used twice (RFC 2408 section 3.1).
 const REMEMBERED_IDS: usize = 512;
@@ -197,6 +198,11 @@ impl PhaseOne {
             self.path.local.set_port(nat_port);
             self.path.remote.set_port(nat_port);
         }
+    }
+
+    /// Where a peer behind a NAT is seen, whose transport mode is for that address (RFC 3947 section 5.2).
+    pub(super) fn seen_of_peer(&self, mode: Mode) -> Option<IpAddr> {
+        (mode == Mode::Transport && self.nat.remote).then_some(self.path.remote.ip())
     }
 
     /// We and the peer, as a message of a quick mode with these payloads tells of them; `asked` says that it is ours.

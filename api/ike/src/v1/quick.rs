@@ -229,8 +229,11 @@ impl Peer {
         let config = self.config.children.iter().find(|config| config.id == child).cloned();
         let Some(phase_one) = self.active().map(|found| found.id) else { return false };
         let Some(config) = config else { return true };
-        let named = selectors::of_child(&config)
-            .and_then(|(local, remote)| Some([PhaseTwoId::encode(&local)?, PhaseTwoId::encode(&remote)?]));
+        let seen = self.phase_ones.get(&phase_one).and_then(|found| found.seen_of_peer(config.mode));
+        let named = selectors::of_child(&config).and_then(|(local, remote)| {
+            let remote = selectors::named_by(remote, self.config.remote, seen);
+            Some([PhaseTwoId::encode(&local)?, PhaseTwoId::encode(&remote)?])
+        });
         let Some(named) = named else {
             let detail = "the selectors cannot be said in IKEv1".to_owned();
             self.child_failed(core, now, child, Cause::Protocol { phase: Phase::QuickMode, detail });

@@ -83,6 +83,20 @@ impl End {
     }
 }
 
+/// The selector of a peer that is configured at one address and seen at another, by which it is named then.
+pub(super) fn named_by(
+    selector: TrafficSelector,
+    configured: IpAddr,
+    seen: Option<IpAddr>,
+) -> TrafficSelector {
+    match seen {
+        Some(seen) if (selector.first, selector.last) == (configured, configured) => {
+            TrafficSelector { first: seen, last: seen, ..selector }
+        }
+        _ => selector,
+    }
+}
+
 /// The child that is meant: the one with just these selectors, or, where the connection takes supersets, the one that
 /// lies within them.
 pub(super) fn find<'a>(
