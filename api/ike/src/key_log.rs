@@ -3,8 +3,19 @@
 
 use std::cell::RefCell;
 
-use crate::crypto::IkeSuite;
+use crate::crypto::{IkeSuite, Spis};
 use crate::{Hash, IkeEncryption};
+
+/// What was made on a thread, in order.
+#[derive(Clone, Default)]
+pub struct Made {
+    /// Keys of IKE SAs of version 2: of one SA several times, where IKE_INTERMEDIATE changed them.
+    pub ike_sas: Vec<KeyRecord>,
+    /// What became of some of those keys by a post-quantum pre-shared key.
+    pub mixed: Vec<MixedRecord>,
+    /// Keys of ISAKMP SAs.
+    pub phase_ones: Vec<PhaseOneRecord>,
+}
 
 /// Keys of an IKE SA (RFC 7296 section 2.14); of each pair, the initiator's first.
 #[derive(Clone)]
@@ -36,15 +47,65 @@ impl KeyRecord {
     }
 }
 
+/// Keys that a post-quantum pre-shared key was mixed into (RFC 8784 section 3).
+#[derive(Clone)]
+pub struct MixedRecord {
+    /// SK_d.
+    pub sk_d: Vec<u8>,
+    /// SK_pi and SK_pr.
+    pub sk_p: [Vec<u8>; 2],
+}
+
+/// Keys of an ISAKMP SA (RFC 2409 section 5 and appendix B).
+#[derive(Clone)]
+pub struct PhaseOneRecord {
+    /// The initiator's cookie.
+    pub cookie_i: u64,
+    /// The responder's cookie.
+    pub cookie_r: u64,
+    /// SKEYID.
+    pub skeyid: Vec<u8>,
+    /// SKEYID_d.
+    pub skeyid_d: Vec<u8>,
+    /// SKEYID_a.
+    pub skeyid_a: Vec<u8>,
+    /// SKEYID_e.
+    pub skeyid_e: Vec<u8>,
+    /// The cipher's key, stretched or cut of SKEYID_e.
+    pub key: Vec<u8>,
+}
+
+impl PhaseOneRecord {
+    pub(crate) fn new(cookies: Spis, skeyid: &[u8], [d, a, e]: [&[u8]; 3], key: &[u8]) -> Self {
+        Self {
+            cookie_i: cookies.initiator,
+            cookie_r: cookies.responder,
+            skeyid: skeyid.to_vec(),
+            skeyid_d: d.to_vec(),
+            skeyid_a: a.to_vec(),
+            skeyid_e: e.to_vec(),
+            key: key.to_vec(),
+        }
+    }
+}
+
 thread_local! {
-    static RECORDS: RefCell<Vec<KeyRecord>> = const { RefCell::new(Vec::new()) };
+    static MADE: RefCell<Made> = RefCell::default();
 }
 
 pub(crate) fn record(record: KeyRecord) {
-    RECORDS.with_borrow_mut(|records| records.push(record));
+    MADE.with_borrow_mut(|made| made.ike_sas.push(record));
+}
+
+pub(crate) fn mixed(record: MixedRecord) {
+    MADE.with_borrow_mut(|made| made.mixed.push(record));
+}
+
+pub(crate) fn phase_one(record: PhaseOneRecord) {
+    MADE.with_borrow_mut(|made| made.phase_ones.push(record));
 }
 
 /// What was recorded on this thread since the last call.
-pub fn take() -> Vec<KeyRecord> {
-    RECORDS.take()
+pub fn take() -> Made {
+    MADE.take()
 }

@@ -14,6 +14,7 @@ use integration::veth::{self, End, Use};
 
 use crate::charon::{Charon, Release, Settings};
 use crate::ours::Ours;
+use crate::witness::Witness;
 
 /// Both ends' namespaces; charon runs, and nobody is told anything yet.
 pub(crate) struct Cable {
@@ -21,6 +22,8 @@ pub(crate) struct Cable {
     pub(crate) ours: Namespace,
     pub(crate) theirs: Namespace,
     pub(crate) dir: PathBuf,
+    // Judges when everything has ended and the files are still there.
+    _witness: Witness,
     _files: Files,
 }
 
@@ -44,8 +47,9 @@ impl Cable {
             theirs.ip(&format!("addr add {host}/32 dev lo"))?;
         }
         theirs.ip("route add 10.1.0.0/16 via 192.0.2.1 dev eth0")?;
+        let witness = Witness::new(&dir);
         let charon = Charon::start(release, &theirs, &dir, options)?;
-        Ok(Self { charon, ours, theirs, dir, _files: Files })
+        Ok(Self { charon, ours, theirs, dir, _witness: witness, _files: Files })
     }
 
     /// As [`Self::with`], as charon comes.

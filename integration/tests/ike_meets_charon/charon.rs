@@ -13,6 +13,8 @@ use integration::process::{Process, signal_pid};
 use integration::wait;
 use rustix::process::Signal;
 
+use crate::witness;
+
 /// `ip netns exec` gives a mount namespace too: a `/run` of its own, for the process id file.
 const START: &str = "mount -t tmpfs -o mode=0755 run /run && exec /usr/lib/ipsec/charon";
 /// Likewise below a root with the libraries of another release of Debian.
@@ -131,12 +133,17 @@ pubkey constraints revocation kernel-libipsec kernel-netlink socket-default vici
         );
         fs::write(dir.join("strongswan.conf"), text)?;
         // What an earlier one left behind would answer for this one.
-        for left in ["vici", "charon.log"] {
-            let path = dir.join(left);
-            if path.exists() {
-                fs::remove_file(path)?;
-            }
+        let (log, socket) = (dir.join("charon.log"), dir.join("vici"));
+        if socket.exists() {
+            fs::remove_file(socket)?;
         }
+        if log.exists() {
+            let mut names = (1u32..).map(|number| dir.join(format!("charon.log.{number}")));
+            let earlier = names.find(|path| !path.exists()).context("no name is left")?;
+            fs::rename(&log, &earlier)?;
+            witness::log(earlier);
+        }
+        witness::log(log);
         let mut command = namespace.tied_command("sh");
         match release {
             Release::Five => command.args(["-c", START]),

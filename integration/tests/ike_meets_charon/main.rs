@@ -37,3 +37,4 @@ mod reseal;
 mod tampering;
 mod unknown_things;
 mod weather;
+mod witness;

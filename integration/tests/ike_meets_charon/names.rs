@@ -22,10 +22,9 @@ fn name(attributes: &[(DnType, &str)], encoding: Encoding) -> Result<Distinguish
     let mut name = DistinguishedName::new();
     for (kind, value) in attributes {
         let value = match encoding {
-            Encoding::Utf8 => DnValue::Utf8String((*value).to_owned()),
-            Encoding::Printable => {
-                DnValue::PrintableString((*value).try_into().ok().context("not printable")?)
-            }
+            // A country may be nothing but printable (X.520).
+            Encoding::Utf8 if *kind != DnType::CountryName => DnValue::Utf8String((*value).to_owned()),
+            _ => DnValue::PrintableString((*value).try_into().ok().context("not printable")?),
         };
         name.push(kind.clone(), value);
     }

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, ensure};
-use ike::key_log::KeyRecord;
+use ike::key_log::{KeyRecord, Made};
 use ike::{
     Cause, ChildId, ChildPair, Classified, Command, Connection, ConnectionId, Engine, Event, IkeSaView,
     Limits, Output, Path, SaOperation,
@@ -20,6 +20,7 @@ use integration::wait;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::relay::{Direction, Lane};
+use crate::witness::{self, Testimony};
 
 pub(crate) const CONNECTION: ConnectionId = ConnectionId(1);
 pub(crate) const CHILD: ChildId = ChildId(1);
@@ -49,8 +50,10 @@ pub(crate) struct State {
     pub(crate) pairs: Vec<ChildPair>,
     /// What was sent, and what arrived.
     pub(crate) wire: Vec<Datagram>,
-    /// Keys of all IKE SAs.
+    /// Keys of all IKE SAs of version 2.
     pub(crate) keys: Vec<KeyRecord>,
+    /// What independent eyes look at in the end.
+    pub(crate) testimony: Testimony,
     /// Why datagrams were dropped.
     pub(crate) dropped: Vec<&'static str>,
     /// What the dataplane answers to an install, if not yes.
@@ -67,6 +70,7 @@ pub(crate) struct Ours {
 impl Ours {
     /// Starts it with a connection.
     pub(crate) fn start(namespace: &Namespace, limits: Limits, connection: Connection) -> Result<Self> {
+        witness::ensure_present()?;
         let home = File::open(format!("/run/netns/{}", namespace.name())).context("no such namespace")?;
         let local = connection.local;
         let ports = [limits.ike_port, limits.nat_port];
@@ -85,6 +89,7 @@ impl Ours {
             pairs: Vec::new(),
             wire: Vec::new(),
             keys: Vec::new(),
+            testimony: Testimony::default(),
             dropped: Vec::new(),
             refusal: None,
         }));
@@ -120,7 +125,9 @@ impl Ours {
 
     /// Gives the engine a command.
     pub(crate) fn command(&self, command: Command) {
-        self.state().engine.handle_command(Instant::now(), command);
+        let mut state = self.state();
+        state.engine.handle_command(Instant::now(), command);
+        state.take_keys();
     }
 
     /// Waits until the state shows something.
@@ -174,6 +181,11 @@ impl Drop for Ours {
             // If it panicked, the test has failed with what it waited for.
             let _ended = thread.join();
         }
+        let mut state = self.state();
+        let mut testimony = std::mem::take(&mut state.testimony);
+        testimony.pairs.clone_from(&state.pairs);
+        drop(state);
+        witness::hear(testimony);
     }
 }
 
@@ -202,6 +214,7 @@ impl State {
             }
         }
         while let Some((path, bytes)) = self.inward.pop(now) {
+            self.testimony.message(Direction::In, path, &bytes);
             let classified = self.engine.handle_datagram(now, path, &bytes);
             if let Classified::Dropped(why) = classified {
                 self.dropped.push(why);
@@ -214,8 +227,17 @@ impl State {
             self.engine.handle_timeout(now);
             self.drain(now);
         }
-        self.keys.extend(ike::key_log::take());
+        self.take_keys();
         busy
+    }
+
+    /// Takes the keys that were made on this thread.
+    fn take_keys(&mut self) {
+        let Made { ike_sas, mixed, phase_ones } = ike::key_log::take();
+        self.keys.extend(ike_sas.iter().cloned());
+        self.testimony.keys.ike_sas.extend(ike_sas);
+        self.testimony.keys.mixed.extend(mixed);
+        self.testimony.keys.phase_ones.extend(phase_ones);
     }
 
     fn keep(&mut self, direction: Direction, path: Path, bytes: Vec<u8>) {
@@ -225,8 +247,18 @@ impl State {
     fn drain(&mut self, now: Instant) {
         while let Some(output) = self.engine.poll_output() {
             match output {
-                Output::Transmit { path, bytes } => self.out.push(now, path, bytes),
-                Output::Event(event) => self.events.push(event),
+                Output::Transmit { path, bytes } => {
+                    self.testimony.message(Direction::Out, path, &bytes);
+                    self.out.push(now, path, bytes);
+                }
+                Output::Event(event) => {
+                    if let Event::IkeUp { ike_sa, .. } | Event::IkeRekeyed { ike_sa, .. } = event {
+                        let sas = self.engine.isakmp_sas(now);
+                        let up = sas.iter().filter(|sa| sa.id == ike_sa);
+                        self.testimony.established.extend(up.map(|sa| (sa.spi_i, sa.spi_r)));
+                    }
+                    self.events.push(event);
+                }
                 Output::Sa(SaOperation::Install { operation, pair, send }) => {
                     let answer = self.refusal.clone().map_or(Ok(()), Err);
                     if answer.is_ok() {

@@ -83,6 +83,11 @@ impl IkeKeys {
             auth_initiator: mixed(&self.auth_initiator),
             auth_responder: mixed(&self.auth_responder),
         };
+        #[cfg(feature = "key-log")]
+        crate::key_log::mixed(crate::key_log::MixedRecord {
+            sk_d: mixed.derive.to_vec(),
+            sk_p: [mixed.auth_initiator.to_vec(), mixed.auth_responder.to_vec()],
+        });
         self.swap(mixed)
     }
 

@@ -46,7 +46,15 @@ impl PhaseOneKeys {
         };
         let derive = next(&[], 0);
         let authenticate = next(&derive, 1);
-        let encrypt = stretch(hash, &next(&authenticate, 2), cipher.key_len_bytes());
+        let encrypting = next(&authenticate, 2);
+        let encrypt = stretch(hash, &encrypting, cipher.key_len_bytes());
+        #[cfg(feature = "key-log")]
+        crate::key_log::phase_one(crate::key_log::PhaseOneRecord::new(
+            facts.cookies,
+            &identity,
+            [&derive, &authenticate, &encrypting],
+            &encrypt,
+        ));
         Self { hash, cipher, identity, derive, authenticate, encrypt }
     }
 

@@ -1,0 +1,87 @@
+//! A witness that takes everything for true is none: each kind of lie is seen, after a scenario that was true.
+
+use anyhow::{Context, Result, ensure};
+use ike::sim::setup;
+use ike::{Command, Connection, Ikev1, Version};
+use integration::interop::Role;
+
+use super::message::{Form, Message};
+use super::{SEEN, Seen, Testimony};
+use crate::cable::{Cable, connection};
+use crate::charon::Settings;
+use crate::ours::CONNECTION;
+use crate::relay::Direction;
+
+type Lie = (&'static str, fn(&mut Testimony));
+
+/// What is told of a negotiation, otherwise than it was, is denied by these words.
+fn is_denied(connection: Connection, settings: &Settings, lies: &[Lie]) -> Result<()> {
+    let cable = Cable::new()?;
+    let engine = cable.up(Role::Initiator, connection, settings)?;
+    engine.command(Command::Terminate(CONNECTION));
+    cable.charon.logs("received DELETE for IKE_SA")?;
+    drop(engine);
+    let truth = SEEN.with_borrow(Seen::clone);
+    truth.judge(&cable.dir).context("the truth")?;
+    for (words, lie) in lies {
+        let mut told = truth.clone();
+        lie(told.engines.first_mut().context("no engine")?);
+        let denied = told.judge(&cable.dir).err().with_context(|| format!("{words}: believed"))?;
+        ensure!(format!("{denied:#}").contains(words), "{words}: {denied:#}");
+    }
+    Ok(())
+}
+
+/// Changes the last byte of the first message of ours that is borne so.
+fn flip(told: &mut Testimony, wanted: Form, at: impl Fn(usize) -> usize) {
+    let ours = told.messages.iter_mut().filter(|(direction, _)| *direction == Direction::Out);
+    let mut ours = ours.map(|(_, datagram)| datagram);
+    let found = ours.find(|datagram| Message::of(datagram).is_some_and(|message| message.form == wanted));
+    if let Some(datagram) = found {
+        let at = at(datagram.payload.len());
+        datagram.payload[at] ^= 1;
+    }
+}
+
+#[test]
+fn in_version_2() -> Result<()> {
+    is_denied(
+        connection(),
+        &Settings::default(),
+        &[
+            ("Integrity Checksum Data is incorrect", |told| flip(told, Form::Sealed, |len| len - 1)),
+            ("Integrity Checksum Data is incorrect", |told| told.keys.ike_sas[0].sk_e[0][0] ^= 1),
+            // The length of the SA payload.
+            ("tshark and our messages", |told| flip(told, Form::Clear, |_| 28 + 3)),
+            ("no keys for", |told| told.keys.ike_sas.clear()),
+            ("charon has other keys of", |told| told.keys.ike_sas[0].sk_p[1][0] ^= 1),
+            ("charon has other keys of", |told| told.keys.ike_sas[0].sk_d[0] ^= 1),
+            ("charon has other keys of the child", |told| told.pairs[0].keys_in.key[0] ^= 1),
+            ("charon has other keys of the child", |told| told.pairs[0].keys_out.salt[0] ^= 1),
+            ("came up without keys", |told| told.established.push((1, 2))),
+        ],
+    )
+}
+
+#[test]
+fn in_version_1() -> Result<()> {
+    let (ike, esp) = setup::classic();
+    let mut ours =
+        Connection { version: Version::V1(Ikev1::default()), proposals: vec![ike], ..connection() };
+    for child in &mut ours.children {
+        child.proposals = vec![esp.clone()];
+    }
+    let theirs =
+        Settings { version: 1, ike: "aes128-sha1-modp1024", esp: "aes128-md5", ..Settings::default() };
+    is_denied(
+        ours,
+        &theirs,
+        &[
+            ("tshark and our messages", |told| flip(told, Form::Sealed, |_| 28)),
+            ("tshark and our messages", |told| told.keys.phase_ones[0].key[0] ^= 1),
+            ("tshark and our messages", |told| told.keys.phase_ones.clear()),
+            ("charon has other keys of", |told| told.keys.phase_ones[0].skeyid_a[0] ^= 1),
+            ("charon has other keys of the child", |told| told.pairs[0].keys_out.integrity[0] ^= 1),
+        ],
+    )
+}

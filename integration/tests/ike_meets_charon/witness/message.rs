@@ -1,0 +1,69 @@
+//! What can be seen of a message from outside (RFC 7296 section 3.1, RFC 2408 section 3.1), with no code of the engine.
+
+use integration::pcap::Datagram;
+
+const HEADER: usize = 28;
+const NAT_PORT: u16 = 4500;
+/// Payload types.
+const ENCRYPTED: u8 = 46;
+const ENCRYPTED_FRAGMENT: u8 = 53;
+const CISCO_FRAGMENT: u8 = 132;
+/// The flag of ISAKMP's header that says that all after it is encrypted.
+const ENCRYPTION: u8 = 1;
+/// The flag of version 2 that tells answers.
+const RESPONSE: u8 = 0x20;
+
+/// How a message's payloads are borne.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// For all to see.
+    Clear,
+    /// Encrypted.
+    Sealed,
+    /// A piece of a message, encrypted itself (RFC 7383).
+    SealedPiece { last: bool },
+    /// A piece of a message of IKEv1, encrypted or not.
+    Piece { last: bool },
+}
+
+/// A message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Message {
+    pub(super) version: u8,
+    /// SPIs or cookies.
+    pub(super) spis: (u64, u64),
+    pub(super) exchange: u8,
+    /// An answer, in version 2.
+    pub(super) response: bool,
+    /// Type of the first payload.
+    pub(super) first: u8,
+    pub(super) form: Form,
+}
+
+impl Message {
+    /// What a datagram bears; `None` for a keepalive or ESP.
+    pub(super) fn of(datagram: &Datagram) -> Option<Self> {
+        let marked = [datagram.source.port(), datagram.destination.port()].contains(&NAT_PORT);
+        let bytes = if marked { datagram.payload.strip_prefix(&[0; 4])? } else { &datagram.payload };
+        let header = bytes.get(..HEADER)?;
+        let spi = |at: usize| Some(u64::from_be_bytes(header.get(at..at + 8)?.try_into().ok()?));
+        let (first, version) = (header[16], header[17] >> 4);
+        // Both kinds of piece have their place behind the generic header of their payload.
+        let place = bytes.get(HEADER + 4..HEADER + 8).unwrap_or(&[0; 4]);
+        let form = match (version, first) {
+            (1, CISCO_FRAGMENT) => Form::Piece { last: place[3] & 1 != 0 },
+            (1, _) if header[19] & ENCRYPTION != 0 => Form::Sealed,
+            (2, ENCRYPTED) => Form::Sealed,
+            (2, ENCRYPTED_FRAGMENT) => Form::SealedPiece { last: place[..2] == place[2..] },
+            _ => Form::Clear,
+        };
+        Some(Self {
+            version,
+            spis: (spi(0)?, spi(8)?),
+            exchange: header[18],
+            response: header[19] & RESPONSE != 0,
+            first,
+            form,
+        })
+    }
+}
