@@ -73,7 +73,11 @@ pub fn sweep() -> Result<usize> {
     let mut removed = 0;
     for name in names_in(Path::new("/run/netns")) {
         if is_leftover(&name) {
-            remove_namespace(&name)?;
+            let outcome = remove_namespace(&name);
+            // Another run may sweep at the same time, and be first.
+            if Path::new("/run/netns").join(&name).exists() {
+                outcome?;
+            }
             removed += 1;
         }
     }
