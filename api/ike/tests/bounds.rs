@@ -250,3 +250,34 @@ fn first_messages_of_version_1_have_a_number_and_a_time() {
         assert_eq!(sim.ike_sas()[1], 0);
     }
 }
+
+/// Its message ids have no order: a message that nobody remembers could come again, and be followed to where it comes from.
+#[test]
+fn message_ids_of_version_1_are_all_remembered() {
+    const INFORMATIONAL: u8 = 5;
+    let mut sim = begin(Limits::default(), |_, connection| {
+        let (ike, esp) = setup::classic();
+        connection.version = Version::V1(Ikev1::default());
+        connection.proposals = vec![IkeProposal { groups: vec![Group::EcpP256], ..ike }];
+        connection.children[0].proposals = vec![esp];
+        connection.dpd = Some(Dpd { interval: Duration::from_secs(1) });
+    });
+    sim.run(Duration::from_secs(1500));
+    let oldest = sim.link.log.iter().find(|(from, _, bytes)| *from == 0 && bytes[EXCHANGE] == INFORMATIONAL);
+    let (_, sent, oldest) = oldest.expect("a message").clone();
+    let since = sim.link.log.iter().filter(|(_, _, bytes)| bytes[EXCHANGE] == INFORMATIONAL).count();
+    assert!((1_000..4_000).contains(&since), "{since} messages since");
+    let elsewhere = Path { local: sent.remote, remote: "203.0.113.66:4500".parse().expect("an address") };
+    sim.inject(1, elsewhere, &oldest);
+    assert_eq!(counter(&sim, "message_id_used"), 1);
+    // One that can remember no more is replaced long before its lifetime is over.
+    let spis = |sim: &Simulation| {
+        let views = sim.hosts[1].engine.isakmp_sas(sim.now);
+        views.iter().map(|view| view.spi_i).collect::<Vec<_>>()
+    };
+    let before = spis(&sim);
+    assert_eq!(before.len(), 1);
+    sim.run(Duration::from_secs(7000));
+    assert_ne!(spis(&sim), before);
+    assert_eq!(sim.disagreement(FIRST), None);
+}

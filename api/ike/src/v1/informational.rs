@@ -40,7 +40,7 @@ impl Peer {
         let verified = open(&up.keys, &chain, header, body)
             .and_then(|unverified| unverified.verify(|rest| up.keys.message_hash(&[&message_id, rest])));
         let Some(verified) = verified else { return Classified::Dropped("unauthenticated_informational") };
-        up.use_up(header.message_id);
+        up.use_up(now, header.message_id);
         self.heard(core, now, id);
         for payload in &verified.payloads {
             match payload.kind {
@@ -150,7 +150,7 @@ impl Peer {
         let Some(found) = self.phase_ones.get_mut(&id) else { return };
         let mut header = found.header(Exchange::Informational, 0);
         let Some(up) = found.up_mut() else { return };
-        header.message_id = up.new_message_id(&mut core.random);
+        header.message_id = up.new_message_id(now, &mut core.random);
         let mut chain = IvChain::exchange(&up.keys, &up.chain, header.message_id);
         let payloads = with_hash(&up.keys, &[&header.message_id.to_be_bytes()], vec![payload]);
         let message = seal(&up.keys, &mut chain, header, &payloads);

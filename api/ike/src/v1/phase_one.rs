@@ -1,6 +1,6 @@
 //! An ISAKMP SA and its stages.
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,8 +20,11 @@ use crate::v2::sa::RequestDigest;
 use crate::wire::isakmp::{Exchange, Header, Payload};
 use crate::{Connection, IkeSaId, Mode, Path};
 
-/// Message ids of the peer that are remembered: none is used twice (RFC 2408 section 3.1).
-const REMEMBERED_IDS: usize = 512;
+/// Message ids that an SA may use. All are remembered as long as it lives, for none is used twice (RFC 2408 section 3.1): of
+/// one that was forgotten, an old message would be taken for a new one.
+const MOST_IDS: usize = 8_192;
+/// An SA that has used this many is replaced, as one whose lifetime is soon over.
+const IDS_BEFORE_REPLACEMENT: usize = 4_096;
 
 /// How far an SA is.
 pub(super) enum Stage {
@@ -125,7 +128,7 @@ pub(super) struct Up {
     /// Since when another one serves in its place.
     pub(super) replaced_at: Option<Instant>,
     pub(super) life: Life,
-    used_ids: VecDeque<u32>,
+    used_ids: BTreeSet<u32>,
     pub(super) probe: Option<Probe>,
     /// The last sequence number that the peer asked with.
     pub(super) probed_with: Option<u32>,
@@ -346,7 +349,7 @@ impl Up {
             review_at: None,
             replaced_at: None,
             life: Life::Active,
-            used_ids: VecDeque::new(),
+            used_ids: BTreeSet::new(),
             probe: None,
             probed_with: None,
             farewells: Vec::new(),
@@ -357,20 +360,23 @@ impl Up {
         self.used_ids.contains(&message_id)
     }
 
-    /// The id of an authentic message is used up.
-    pub(super) fn use_up(&mut self, message_id: u32) {
-        if self.used_ids.len() >= REMEMBERED_IDS {
-            self.used_ids.pop_front();
+    /// The id of an authentic message, or of one of ours, is used up.
+    pub(super) fn use_up(&mut self, now: Instant, message_id: u32) {
+        self.used_ids.insert(message_id);
+        if self.used_ids.len() == IDS_BEFORE_REPLACEMENT {
+            self.replace_at = self.replace_at.min(now);
         }
-        self.used_ids.push_back(message_id);
+        if self.used_ids.len() >= MOST_IDS {
+            self.expires_at = self.expires_at.min(now);
+        }
     }
 
     /// An id for an exchange of ours.
-    pub(super) fn new_message_id(&mut self, random: &mut Random) -> u32 {
+    pub(super) fn new_message_id(&mut self, now: Instant, random: &mut Random) -> u32 {
         loop {
             let id = random.u32();
             if id != 0 && !self.was_used(id) {
-                self.use_up(id);
+                self.use_up(now, id);
                 return id;
             }
         }

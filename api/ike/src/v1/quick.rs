@@ -259,7 +259,7 @@ impl Peer {
         }
         let mut header = found.header(Exchange::QuickMode, 0);
         let Some(up) = found.up_mut() else { return false };
-        header.message_id = up.new_message_id(&mut core.random);
+        header.message_id = up.new_message_id(now, &mut core.random);
         let mut chain = IvChain::exchange(&up.keys, &up.chain, header.message_id);
         let payloads = with_hash(&up.keys, &[&header.message_id.to_be_bytes()], payloads);
         let message = seal(&up.keys, &mut chain, header, &payloads);

@@ -61,7 +61,7 @@ impl Peer {
         let verified = open(&up.keys, &chain, header, body)
             .and_then(|unverified| unverified.verify(|rest| up.keys.message_hash(&[&bytes, rest])));
         let Some(verified) = verified else { return Classified::Dropped("integrity") };
-        up.use_up(message_id);
+        up.use_up(now, message_id);
         self.heard(core, now, id);
         let most = core.limits.children_per_ike_sa;
         let begun = self.quicks.values().filter(|quick| quick.phase_one == id).count();
