@@ -16,8 +16,10 @@ use crate::ours::{CHILD, CONNECTION, Ours};
 use crate::relay::Action;
 
 const NAT_DETECTION_SOURCE_IP: u16 = 16388;
+/// What charon's log says of us.
+const BEHIND_NAT: &str = "remote host is behind NAT";
 
-/// Either version: our connection, and charon's side, which does not feign a NAT of its own.
+/// Either version: our connection, and charon's side, which is not told to feign a NAT.
 fn version(number: u8) -> (Connection, Settings) {
     let mut ours = connection();
     let mut theirs = Settings { version: number, connection: "encap = no", ..Settings::default() };
@@ -71,7 +73,8 @@ fn rekeys(cable: &Cable, ours: &Ours) -> Result<()> {
     rekeyed(2)
 }
 
-/// Without it charon, which is not behind a NAT and does not act so, has no ESP in UDP to give its user space.
+/// charon's user space wants ESP in UDP whatever we say, and feigns a NAT of its own. That there is one before us too it
+/// believes only where we make it.
 #[test]
 fn a_forced_end_has_esp_in_udp_without_any_nat() -> Result<()> {
     let what = [
@@ -84,7 +87,9 @@ fn a_forced_end_has_esp_in_udp_without_any_nat() -> Result<()> {
             let (mut ours, theirs) = version(number);
             ours.nat_traversal = NatTraversal::Force;
             scenario(27, what, role).judge(|| {
+                let before = cable.charon.log()?.len();
                 let ours = cable.up(role, ours, &theirs)?;
+                cable.charon.logs_after(before, BEHIND_NAT)?;
                 encapsulated(&cable, &ours)?;
                 rekeys(&cable, &ours)?;
                 ours.command(Command::Terminate(CONNECTION));
@@ -95,15 +100,12 @@ fn a_forced_end_has_esp_in_udp_without_any_nat() -> Result<()> {
             })?;
         }
     }
-    let (ours, theirs) = version(2);
-    let cable = Cable::new()?;
-    let ours = cable.begin(Role::Initiator, ours, &theirs)?;
-    ours.until("the IKE SA without a NAT", |state| {
-        let plain = state.wire.iter().all(|datagram| datagram.path.local.port() == 500);
-        ensure!(plain && state.wire.len() >= 4, "{} messages", state.wire.len());
-        Ok(())
-    })?;
-    ensure!(!cable.charon.swanctl("--list-sas")?.contains("in-UDP"), "in UDP all the same");
+    for number in [1, 2] {
+        let (ours, theirs) = version(number);
+        let cable = Cable::new()?;
+        let _ours = cable.up(Role::Initiator, ours, &theirs)?;
+        ensure!(!cable.charon.log()?.contains(BEHIND_NAT), "behind a NAT all the same");
+    }
     Ok(())
 }
 
