@@ -3,7 +3,8 @@
 
 use std::cell::RefCell;
 
-use crate::crypto::{IkeSuite, Spis};
+use crate::crypto::{IkeSuite, OpeningKey, Spis};
+use crate::wire::{Message, Payload};
 use crate::{Hash, IkeEncryption};
 
 /// What was made on a thread, in order.
@@ -39,6 +40,19 @@ impl KeyRecord {
     /// The cipher.
     pub fn encryption(&self) -> IkeEncryption {
         self.suite.cipher.encryption()
+    }
+
+    /// Opens a message of one end: the type of the first payload inside, and the chain. `None` if it is none, in pieces, or
+    /// of other keys.
+    pub fn open(&self, message: &[u8], of_initiator: bool) -> Option<(u8, Vec<u8>)> {
+        let decoded = Message::decode(message).ok()?;
+        let Some(Payload::Encrypted(encrypted)) = decoded.payloads.last() else { return None };
+        let [cipher, integrity] = [&self.sk_e, &self.sk_a].map(|pair| {
+            let [initiators, responders] = pair;
+            if of_initiator { initiators.clone() } else { responders.clone() }
+        });
+        let opening = OpeningKey::new(self.suite.cipher, cipher.into(), integrity.into());
+        Some((encrypted.first, opening.open(message, &encrypted.body).ok()?.to_vec()))
     }
 
     /// The integrity hash; `None` with a combined cipher.

@@ -120,7 +120,8 @@ impl SealingKey {
         (1..=room).rev().find(|len| self.body_len_bytes(*len) <= room).unwrap_or(1).max(MIN_PIECE_LEN_BYTES)
     }
 
-    fn seal_piece(
+    /// One datagram with the whole content, or with a piece of it that has this number and total.
+    pub(crate) fn seal_piece(
         &mut self,
         mut header: Header,
         first: u8,
@@ -190,7 +191,7 @@ fn prefix(header: Header, first: u8, fragment: Option<(u16, u16)>, body_len: usi
 }
 
 impl OpeningKey {
-    pub(super) fn new(cipher: IkeCipher, encryption: Secret, integrity: Secret) -> Self {
+    pub(crate) fn new(cipher: IkeCipher, encryption: Secret, integrity: Secret) -> Self {
         Self::of(DirectionKey { cipher, encryption, integrity })
     }
 

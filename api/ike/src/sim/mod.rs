@@ -6,6 +6,7 @@ mod dataplane;
 mod link;
 mod mobile;
 mod nat;
+pub mod reading;
 pub mod replay;
 mod restart;
 pub mod setup;

@@ -1,6 +1,14 @@
 //! What the fuzzers run, and what plain tests replay over the corpus.
 
+mod choice;
+mod codec;
+mod sealed;
+
 use std::time::{Duration, Instant};
+
+pub use choice::{identity, proposals, selectors};
+pub use codec::datagram_v1;
+pub use sealed::{fragments, opened};
 
 use super::{Simulation, Weather, setup};
 use crate::{ChildId, Classified, Command, ConnectionId, DataplaneEvent, Limits, Path};

@@ -39,6 +39,11 @@ impl Vault {
         self.states.is_empty()
     }
 
+    /// What is kept of one of them.
+    pub(super) fn any(&self) -> Option<&[u8]> {
+        self.states.values().next().map(|state| state.as_slice())
+    }
+
     /// Loses everything.
     pub fn clear(&mut self) {
         self.states.clear();

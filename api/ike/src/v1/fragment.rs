@@ -14,7 +14,7 @@ const WHOLE_LEN_BYTES: usize = 1200;
 
 /// The pieces of the message that is being put together.
 #[derive(Default)]
-pub(super) struct Assembly {
+pub(crate) struct Assembly {
     id: u16,
     last: Option<u8>,
     pieces: BTreeMap<u8, Vec<u8>>,
@@ -22,7 +22,7 @@ pub(super) struct Assembly {
 
 impl Assembly {
     /// Takes in the body of a message whose first payload is a piece; gives the whole message with its last piece.
-    pub(super) fn add(&mut self, body: &[u8]) -> Result<Option<Vec<u8>>, WireError> {
+    pub(crate) fn add(&mut self, body: &[u8]) -> Result<Option<Vec<u8>>, WireError> {
         let (payloads, _) = decode_chain(kind::FRAGMENT, body)?;
         let piece = payloads.first().ok_or(WireError::Truncated)?;
         let mut reader = Reader::new(&piece.body);

@@ -14,7 +14,7 @@ const MAX_OFFERED: usize = 64;
 
 /// The algorithms of an ISAKMP SA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PhaseOneSuite {
+pub(crate) struct PhaseOneSuite {
     pub(super) encryption: IkeEncryption,
     pub(super) cipher: CbcCipher,
     pub(super) hash: Hash,
@@ -23,12 +23,12 @@ pub(super) struct PhaseOneSuite {
 }
 
 /// A choice in phase 1.
-pub(super) struct PhaseOneChoice {
-    pub(super) suite: PhaseOneSuite,
+pub(crate) struct PhaseOneChoice {
+    pub(crate) suite: PhaseOneSuite,
     /// The shorter of both ends' wishes.
-    pub(super) lifetime: Duration,
+    pub(crate) lifetime: Duration,
     /// The proposal to answer: the one transform, as it came.
-    pub(super) answer: Proposal,
+    pub(crate) answer: Proposal,
 }
 
 fn hash_number(hash: Hash) -> u32 {
@@ -102,7 +102,7 @@ pub(super) fn offer_phase_one_in(connection: &Connection, group: Option<Group>) 
 }
 
 /// Chooses for an ISAKMP SA, best of ours first.
-pub(super) fn choose_phase_one(connection: &Connection, theirs: &[Proposal]) -> Option<PhaseOneChoice> {
+pub(crate) fn choose_phase_one(connection: &Connection, theirs: &[Proposal]) -> Option<PhaseOneChoice> {
     suites(connection).find_map(|suite| {
         theirs.iter().filter(|proposal| proposal.protocol == protocol::ISAKMP).find_map(|proposal| {
             let transform = proposal.transforms.iter().find(|transform| is_suite(transform, suite))?;
@@ -138,15 +138,15 @@ fn is_suite(transform: &Transform, suite: PhaseOneSuite) -> bool {
 }
 
 /// A choice in phase 2.
-pub(super) struct PhaseTwoChoice {
-    pub(super) suite: EspSuite,
+pub(crate) struct PhaseTwoChoice {
+    pub(crate) suite: EspSuite,
     pub(super) group: Option<Group>,
-    pub(super) spi: u32,
+    pub(crate) spi: u32,
     /// What the peer wants, where it is less than ours.
     pub(super) lifetime: Option<Duration>,
     pub(super) kilobytes: Option<u64>,
     /// The proposal to answer, with the peer's SPI still in it.
-    pub(super) answer: Proposal,
+    pub(crate) answer: Proposal,
 }
 
 #[derive(Clone, Copy)]
@@ -251,7 +251,7 @@ pub(super) fn offer_phase_two(child: &ChildConfig, spi: u32, nat: Option<Dialect
 }
 
 /// Chooses for a child, best of ours first. `shared` is the group of which the peer's key exchange can be.
-pub(super) fn choose_phase_two(
+pub(crate) fn choose_phase_two(
     child: &ChildConfig,
     theirs: &[Proposal],
     nat: Option<Dialect>,

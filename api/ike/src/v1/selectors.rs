@@ -17,9 +17,9 @@ pub(super) fn of_child(child: &ChildConfig) -> Option<(TrafficSelector, TrafficS
 
 /// What an exchange named: the initiator's and the responder's side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Named {
-    pub(super) initiator: TrafficSelector,
-    pub(super) responder: TrafficSelector,
+pub(crate) struct Named {
+    pub(crate) initiator: TrafficSelector,
+    pub(crate) responder: TrafficSelector,
 }
 
 impl Named {
@@ -99,7 +99,7 @@ pub(super) fn named_by(
 
 /// The child that is meant: the one with just these selectors, or, where the connection takes supersets, the one that
 /// lies within them.
-pub(super) fn find<'a>(
+pub(crate) fn find<'a>(
     children: &'a [ChildConfig],
     named: &Named,
     mode: Mode,

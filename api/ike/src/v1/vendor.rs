@@ -17,7 +17,7 @@ const FRAGMENTATION: [u8; 16] = *b"\x40\x48\xb7\xd5\x6e\xbc\xe8\x85\x25\xe7\xde\
 
 /// Which NAT traversal is spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dialect {
+pub(crate) enum Dialect {
     /// RFC 3947.
     Rfc,
     /// Drafts 02 and 03: other payload numbers, the same meaning.

@@ -76,7 +76,7 @@ impl Fragments {
 
     /// Opens a message whose id is in the window. `Err` names why nothing came of it; a fragment that was stored is none
     /// of these, but the message waits for more.
-    pub(super) fn open(
+    pub(crate) fn open(
         &mut self,
         opening: &OpeningKey,
         inbound: &Inbound<'_>,

@@ -43,6 +43,17 @@ pub struct Resumable {
     children: Vec<KeptChild>,
 }
 
+/// An end of an SA, as far as it takes to say something as that end.
+pub(crate) struct Voice {
+    pub(crate) keys: IkeKeys,
+    pub(crate) spis: Spis,
+    pub(crate) initiator: bool,
+    /// The id of its next request.
+    pub(crate) next_id: u32,
+    /// The id of the peer's next request, which it would answer.
+    pub(crate) awaited_id: u32,
+}
+
 struct KeptEnds {
     initiator: bool,
     spis: Spis,
@@ -84,6 +95,12 @@ impl Resumable {
     /// What it was kept under.
     pub fn name(&self) -> u64 {
         our_spi(self.ends.spis, self.ends.initiator)
+    }
+
+    /// What it takes to speak as this end of the SA.
+    pub(crate) fn voice(self) -> Voice {
+        let Self { ends: KeptEnds { initiator, spis, .. }, keys, send_next_id, receive_next_id, .. } = self;
+        Voice { keys, spis, initiator, next_id: send_next_id, awaited_id: receive_next_id }
     }
 
     /// Its pairs, all of which the dataplane must have.

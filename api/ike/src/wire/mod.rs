@@ -16,7 +16,7 @@ mod payload;
 mod proposal;
 mod reader;
 pub(crate) mod registry;
-mod selector;
+pub(crate) mod selector;
 #[cfg(test)]
 #[allow(
     clippy::unwrap_used,
