@@ -20,14 +20,16 @@ fn rows() -> Result<Vec<Row>> {
 fn source(program: &str) -> Result<String> {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let file = tests.join(format!("{program}.rs"));
-    if file.exists() {
-        return Ok(fs::read_to_string(file)?);
+    let place = if file.exists() { file } else { tests.join(program) };
+    text_below(&place).with_context(|| format!("no test program {program}"))
+}
+
+/// What stands in a file, or in all files of a directory.
+fn text_below(place: &Path) -> Result<String> {
+    if place.is_file() {
+        return Ok(fs::read_to_string(place)?);
     }
-    let mut text = String::new();
-    for entry in fs::read_dir(tests.join(program)).with_context(|| format!("no test program {program}"))? {
-        text += &fs::read_to_string(entry?.path())?;
-    }
-    Ok(text)
+    fs::read_dir(place)?.map(|entry| text_below(&entry?.path())).collect()
 }
 
 #[test]
