@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use esp::{Algorithm, Cbc, Choice, CipherEngine, Engine, Gcm, Integrity, Keys, OpenOp, SaKey, SealOp};
+use esp::{Aead, Algorithm, Cbc, Choice, CipherEngine, Engine, Integrity, Keys, OpenOp, SaKey, SealOp};
 
 const BURST: usize = 32;
 const AAD: [u8; 8] = [0, 0, 16, 1, 0, 0, 0, 1];
@@ -14,8 +14,9 @@ fn engines(criterion: &mut Criterion) {
     for choice in [Choice::IpsecMb, Choice::Portable] {
         let Ok(engine) = Engine::select(choice) else { continue };
         for (name, algorithm) in [
-            ("aes128-gcm", Algorithm::Combined(Gcm::Aes128)),
-            ("aes256-gcm", Algorithm::Combined(Gcm::Aes256)),
+            ("aes128-gcm", Algorithm::Combined(Aead::Aes128Gcm)),
+            ("aes256-gcm", Algorithm::Combined(Aead::Aes256Gcm)),
+            ("chacha20-poly1305", Algorithm::Combined(Aead::ChaCha20Poly1305)),
             ("aes128-cbc-sha1", Algorithm::Separate(Cbc::Aes128, Integrity::HmacSha1_96)),
             ("aes128-cbc-sha256", Algorithm::Separate(Cbc::Aes128, Integrity::HmacSha2_256_128)),
             ("aes256-cbc-sha512", Algorithm::Separate(Cbc::Aes256, Integrity::HmacSha2_512_256)),

@@ -5,19 +5,21 @@ use crate::framing::Framing;
 /// An ESP algorithm: one that encrypts and authenticates at once, or one for each (RFC 4303 section 3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Algorithm {
-    /// Combined mode: AES-GCM with a 16-octet ICV (RFC 4106).
-    Combined(Gcm),
+    /// Combined mode, with a salt of 4 octets and an ICV of 16.
+    Combined(Aead),
     /// Separate: a cipher in CBC mode, then HMAC over what it made.
     Separate(Cbc, Integrity),
 }
 
-/// A key length of AES-GCM.
+/// A cipher of combined mode. All are laid out alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gcm {
-    /// AES-128.
-    Aes128,
-    /// AES-256.
-    Aes256,
+pub enum Aead {
+    /// AES-128-GCM (RFC 4106).
+    Aes128Gcm,
+    /// AES-256-GCM (RFC 4106).
+    Aes256Gcm,
+    /// ChaCha20-Poly1305 (RFC 7634).
+    ChaCha20Poly1305,
 }
 
 /// A cipher in CBC mode, its IV in front of each ciphertext.
@@ -52,7 +54,7 @@ impl Algorithm {
     /// Length of the cipher's key without salt, in bytes.
     pub const fn key_bytes(self) -> usize {
         match self {
-            Self::Combined(gcm) => gcm.key_bytes(),
+            Self::Combined(aead) => aead.key_bytes(),
             Self::Separate(cipher, _) => cipher.key_bytes(),
         }
     }
@@ -68,7 +70,7 @@ impl Algorithm {
     /// How its packets are laid out.
     pub const fn framing(self) -> Framing {
         match self {
-            Self::Combined(_) => Framing::GCM,
+            Self::Combined(_) => Framing::COMBINED,
             Self::Separate(cipher, integrity) => {
                 Framing::separate(cipher.block_bytes(), integrity.icv_bytes())
             }
@@ -76,12 +78,15 @@ impl Algorithm {
     }
 }
 
-impl Gcm {
-    /// Length of the key without salt, in bytes (RFC 4106 section 8.1).
+impl Aead {
+    /// Every cipher.
+    pub const ALL: [Self; 3] = [Self::Aes128Gcm, Self::Aes256Gcm, Self::ChaCha20Poly1305];
+
+    /// Length of the key without salt, in bytes (RFC 4106 section 8.1, RFC 7634 section 2).
     pub const fn key_bytes(self) -> usize {
         match self {
-            Self::Aes128 => 16,
-            Self::Aes256 => 32,
+            Self::Aes128Gcm => 16,
+            Self::Aes256Gcm | Self::ChaCha20Poly1305 => 32,
         }
     }
 }

@@ -2,16 +2,16 @@
 
 /// SPI and sequence number, in bytes.
 pub const HEADER_BYTES: usize = 8;
-/// ICV of AES-GCM with full tag, in bytes.
-pub const GCM_ICV_BYTES: usize = 16;
+/// ICV of combined mode with full tag, in bytes.
+pub const COMBINED_ICV_BYTES: usize = 16;
 /// Pad length and next header, in bytes.
 pub const TRAILER_BYTES: usize = 2;
-/// Least bytes of an ESP packet of any algorithm. With AES-GCM: header, IV, one aligned word that ends in the trailer,
-/// ICV; Triple DES with an ICV of 12 has the same.
-pub const LEAST_BYTES: usize = Framing::GCM.sealed_len(0);
+/// Least bytes of an ESP packet of any algorithm. In combined mode: header, IV, one aligned word that ends in the
+/// trailer, ICV; Triple DES with an ICV of 12 has the same.
+pub const LEAST_BYTES: usize = Framing::COMBINED.sealed_len(0);
 
-/// What an engine needs besides the packet: salt and IV of AES-GCM (RFC 4106 section 4); otherwise zeroes and the
-/// sequence number, which the IV is made from.
+/// What an engine needs besides the packet: salt and IV of combined mode (RFC 4106 section 4, RFC 7634 section 2);
+/// otherwise zeroes and the sequence number, which the IV is made from.
 pub type Nonce = [u8; 12];
 
 /// How the packets of an algorithm are laid out.
@@ -24,9 +24,10 @@ pub struct Framing {
 }
 
 impl Framing {
-    /// AES-GCM: IV of 8 octets (RFC 4106 section 3.1), no block to fill but the word of ESP, ICV of 16 octets.
-    pub const GCM: Self =
-        Self { operation_at: 16, payload_at: 16, alignment_bytes: 4, icv_bytes: GCM_ICV_BYTES as u8 };
+    /// Combined mode: IV of 8 octets (RFC 4106 section 3.1, RFC 7634 section 2), no block to fill but the word of ESP, ICV
+    /// of 16 octets.
+    pub const COMBINED: Self =
+        Self { operation_at: 16, payload_at: 16, alignment_bytes: 4, icv_bytes: COMBINED_ICV_BYTES as u8 };
 
     /// A cipher in CBC mode, its IV as long as its block, and an ICV.
     pub(crate) const fn separate(block_bytes: u8, icv_bytes: u8) -> Self {
@@ -38,8 +39,8 @@ impl Framing {
         }
     }
 
-    /// Where the bytes begin that an engine takes, from the SPI: at the payload with AES-GCM, whose IV goes into the nonce;
-    /// at the SPI where all is authenticated as it stands (RFC 4303 section 2.8).
+    /// Where the bytes begin that an engine takes, from the SPI: at the payload in combined mode, whose IV goes into the
+    /// nonce; at the SPI where all is authenticated as it stands (RFC 4303 section 2.8).
     #[inline]
     pub const fn operation_at(self) -> usize {
         self.operation_at as usize
@@ -98,8 +99,8 @@ pub const fn nonce(salt: [u8; 4], iv: u64) -> Nonce {
     [salt[0], salt[1], salt[2], salt[3], iv[0], iv[1], iv[2], iv[3], iv[4], iv[5], iv[6], iv[7]]
 }
 
-/// The additional authenticated data of a packet (RFC 4106 section 5): SPI and sequence number, which has 64 bits with
-/// ESN and 32 without.
+/// The additional authenticated data of a packet (RFC 4106 section 5, RFC 7634 section 2.1): SPI and sequence number,
+/// which has 64 bits with ESN and 32 without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Aad {
     bytes: [u8; 12],
@@ -202,7 +203,7 @@ mod tests {
         let separate =
             (proptest::sample::select(&Cbc::ALL[..]), proptest::sample::select(&Integrity::ALL[..]))
                 .prop_map(|(cipher, integrity)| Algorithm::Separate(cipher, integrity).framing());
-        prop_oneof![Just(Framing::GCM), separate]
+        prop_oneof![Just(Framing::COMBINED), separate]
     }
 
     proptest! {
@@ -260,7 +261,7 @@ mod tests {
     fn the_usual_gre_tunnels_over_1500_bytes() {
         let passenger =
             |algorithm: Algorithm| algorithm.framing().payload_that_fits(1480).map(|payload| payload - 4);
-        assert_eq!(passenger(Algorithm::Combined(crate::Gcm::Aes256)), Some(1442));
+        assert_eq!(passenger(Algorithm::Combined(crate::Aead::Aes256Gcm)), Some(1442));
         let separate = |cipher, integrity| passenger(Algorithm::Separate(cipher, integrity));
         assert_eq!(separate(Cbc::Aes128, Integrity::HmacSha1_96), Some(1434));
         assert_eq!(separate(Cbc::Aes256, Integrity::HmacSha2_256_128), Some(1434));

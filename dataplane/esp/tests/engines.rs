@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic in its helpers")]
 
-use esp::{Algorithm, Choice, CipherEngine, Engine, EngineError, Gcm, Keys, OpenOp, SaKey, SealOp};
+use esp::{Aead, Algorithm, Choice, CipherEngine, Engine, EngineError, Keys, OpenOp, SaKey, SealOp};
 use proptest::prelude::*;
 
 fn key(engine: &Engine, algorithm: Algorithm, bytes: &[u8]) -> SaKey {
@@ -42,6 +42,7 @@ fn engines() -> Vec<Engine> {
 }
 
 struct Vector {
+    algorithm: Aead,
     key: &'static str,
     nonce: &'static str,
     aad: &'static str,
@@ -49,9 +50,11 @@ struct Vector {
     sealed: &'static str,
 }
 
-/// draft-mcgrew-gcm-test-01 sections 3, 4 and 8: ESP packets as RFC 4106 makes them, AAD without and with ESN.
-const ESP_VECTORS: [Vector; 3] = [
+/// draft-mcgrew-gcm-test-01 sections 3, 4 and 8: ESP packets as RFC 4106 makes them, AAD without and with ESN. Then that of
+/// RFC 7634 appendix A.
+const ESP_VECTORS: [Vector; 4] = [
     Vector {
+        algorithm: Aead::Aes128Gcm,
         key: "4c80cdefbb5d10da906ac73c3613a634",
         nonce: "2e443b684956ed7e3b244cfe",
         aad: "000043218765432100000000",
@@ -63,6 +66,7 @@ const ESP_VECTORS: [Vector; 3] = [
                  61bc17d768fd9732459018148f6cbe722fd04796562dfdb4",
     },
     Vector {
+        algorithm: Aead::Aes128Gcm,
         key: "feffe9928665731c6d6a8f9467308308",
         nonce: "cafebabefacedbaddecaf888",
         aad: "0000a5f80000000a",
@@ -75,6 +79,7 @@ const ESP_VECTORS: [Vector; 3] = [
                  83b70d3aa8bc6ee4c309e9d85a41ad4a",
     },
     Vector {
+        algorithm: Aead::Aes256Gcm,
         key: "abbccddef00112233445566778899aababbccddef00112233445566778899aab",
         nonce: "112233440102030405060708",
         aad: "4a2cbfe300000002",
@@ -84,19 +89,26 @@ const ESP_VECTORS: [Vector; 3] = [
                  748a637985771d347f0545659f14e99def842d8eb335f4eecfdbf831824b4c49\
                  15956c96",
     },
+    Vector {
+        algorithm: Aead::ChaCha20Poly1305,
+        key: "808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f",
+        nonce: "a0a1a2a31011121314151617",
+        aad: "0102030400000005",
+        plaintext: "45000054a6f200004001e778c6336405c000020508005b7a3a080000553bec10\
+                    0007362708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20212223\
+                    2425262728292a2b2c2d2e2f303132333435363701020204",
+        sealed: "24039428b97f417e3c13753a4f05087b67c352e6a7fab1b982d466ef407ae5c6\
+                 14ee8099d52844eb61aa95dfab4c02f72aa71e7c4c4f64c9befe2facc638e8f3\
+                 cbec163fac469b502773f6fb94e664da9165b82829f641e0\
+                 76aaa8266b7fb0f7b11b369907e1ad43",
+    },
 ];
 
 #[test]
-fn esp_packets_of_the_gcm_esp_test_vectors_come_out_the_same() {
+fn esp_packets_of_published_vectors_come_out_the_same() {
     for engine in engines() {
         for vector in &ESP_VECTORS {
-            let bytes = hex(vector.key);
-            let algorithm = if bytes.len() == 16 {
-                Algorithm::Combined(Gcm::Aes128)
-            } else {
-                Algorithm::Combined(Gcm::Aes256)
-            };
-            let key = key(&engine, algorithm, &bytes);
+            let key = key(&engine, Algorithm::Combined(vector.algorithm), &hex(vector.key));
             let nonce: [u8; 12] = hex(vector.nonce).try_into().unwrap();
             let (aad, plaintext, sealed) = (hex(vector.aad), hex(vector.plaintext), hex(vector.sealed));
             assert_eq!(seal(&engine, &key, nonce, &aad, &plaintext), sealed, "{}", engine.name());
@@ -109,7 +121,7 @@ fn esp_packets_of_the_gcm_esp_test_vectors_come_out_the_same() {
 fn a_key_of_another_length_is_refused() {
     let engine = Engine::select(Choice::Auto).unwrap();
     let refused = |cipher: &[u8], integrity: &[u8]| {
-        let algorithm = Algorithm::Combined(Gcm::Aes256);
+        let algorithm = Algorithm::Combined(Aead::Aes256Gcm);
         engine.expand(algorithm, Keys { cipher, integrity }, &mut SaKey::default()).unwrap_err()
     };
     let of_cipher = EngineError::KeyLength { which: "a cipher", expected: 32, found: 16 };
@@ -139,14 +151,14 @@ fn without_the_feature_ipsec_mb_is_refused_by_name_and_auto_falls_back() {
 proptest! {
     #[test]
     fn all_engines_make_and_accept_the_same_bytes(
-        wide: bool,
+        aead in proptest::sample::select(&Aead::ALL[..]),
         secret: [u8; 32],
         nonce: [u8; 12],
         aad in prop_oneof![proptest::collection::vec(any::<u8>(), 8), proptest::collection::vec(any::<u8>(), 12)],
         text in proptest::collection::vec(any::<u8>(), 0..1600),
         flipped in 0usize..1616,
     ) {
-        let algorithm = if wide { Algorithm::Combined(Gcm::Aes256) } else { Algorithm::Combined(Gcm::Aes128) };
+        let algorithm = Algorithm::Combined(aead);
         let engines = engines();
         let keys: Vec<SaKey> = engines.iter().map(|e| key(e, algorithm, &secret[..algorithm.key_bytes()])).collect();
         let sealed = seal(&engines[0], &keys[0], nonce, &aad, &text);

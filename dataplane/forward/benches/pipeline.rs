@@ -9,7 +9,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use esp::{Algorithm, Choice, CipherEngine, Engine, Gcm, Keys, SaKey, SealOp};
+use esp::{Aead, Algorithm, Choice, CipherEngine, Engine, Keys, SaKey, SealOp};
 use forward::{Outcome, Pipeline, Shared, Update};
 use packet::{Frame, LinearClassifier, MISS, Meta, Prefix, RouteError, RouteLookup, TestFrame};
 use shm::records::{direction, owner, route};
@@ -198,7 +198,7 @@ fn quantiles(mut samples: Vec<Duration>) -> (f64, f64) {
 fn bare(engine: &Engine, size: usize) -> (f64, f64) {
     let mut key = SaKey::default();
     let keys = Keys { cipher: &[7; 16], integrity: &[] };
-    engine.expand(Algorithm::Combined(Gcm::Aes128), keys, &mut key).unwrap();
+    engine.expand(Algorithm::Combined(Aead::Aes128Gcm), keys, &mut key).unwrap();
     let mut lanes = engine.lanes().unwrap();
     let mut texts = vec![vec![0x5a; size + 4 + 4 + 16]; BURST];
     let nonces: Vec<_> = (0..BURST as u64).map(|n| esp::framing::nonce([1; 4], n)).collect();

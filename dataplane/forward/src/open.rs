@@ -89,7 +89,7 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
         };
         let framing = sa.framing();
         let esp = bytes.get(esp_at..).unwrap_or_default();
-        let front: Option<&[u8; Framing::GCM.payload_at()]> = esp.first_chunk();
+        let front: Option<&[u8; Framing::COMBINED.payload_at()]> = esp.first_chunk();
         let (Some(front), true) = (front, framing.fits(esp.len())) else {
             return self.refuse_malformed(slot);
         };

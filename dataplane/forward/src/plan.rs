@@ -82,7 +82,7 @@ impl Plan {
             udp_at: 0,
             esp_at: 0,
             payload_at: 0,
-            framing: Framing::GCM,
+            framing: Framing::COMBINED,
             carrier_at: 0,
             gre_at: 0,
         }

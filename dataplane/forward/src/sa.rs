@@ -1,7 +1,7 @@
 //! A security association, as the stages use it.
 
 use esp::framing::Framing;
-use esp::{Algorithm, Cbc, Engine, Gcm, Integrity, Keys, ReplayWindow, SaKey};
+use esp::{Aead, Algorithm, Cbc, Engine, Integrity, Keys, ReplayWindow, SaKey};
 use packet::RuleMatch;
 use packet::header::{ipv4, protocol, udp};
 use shm::records::{SaRecord, algorithm, direction, integrity, mode, owner};
@@ -32,7 +32,7 @@ pub struct Sa {
     pub(crate) local: [u8; 4],
     pub(crate) replay_window: u32,
     pub(crate) slot: u32,
-    /// AES-GCM, whose framing is a constant.
+    /// Of combined mode, whose framing is a constant.
     combined: bool,
     pub(crate) esn: bool,
     pub(crate) tunnel_mode: bool,
@@ -135,13 +135,13 @@ impl Sa {
         }
     }
 
-    /// How its packets are laid out. Those of AES-GCM need not look it up.
+    /// How its packets are laid out. Those of combined mode need not look it up.
     #[inline]
     pub(crate) const fn framing(&self) -> Framing {
-        if self.combined { Framing::GCM } else { self.separate_framing() }
+        if self.combined { Framing::COMBINED } else { self.separate_framing() }
     }
 
-    /// Out of the way: what AES-GCM needs is constants, and the field is in no cache line of its path.
+    /// Out of the way: what combined mode needs is constants, and the field is in no cache line of its path.
     #[cold]
     #[inline(never)]
     const fn separate_framing(&self) -> Framing {
@@ -238,10 +238,11 @@ fn algorithm_of(record: &SaRecord) -> Option<Algorithm> {
         _ => return None,
     };
     let separate = |cipher| integrity.map(|integrity| Algorithm::Separate(cipher, integrity));
-    let combined = |gcm| integrity.is_none().then_some(Algorithm::Combined(gcm));
+    let combined = |aead| integrity.is_none().then_some(Algorithm::Combined(aead));
     match record.algorithm {
-        algorithm::AES_128_GCM_16 => combined(Gcm::Aes128),
-        algorithm::AES_256_GCM_16 => combined(Gcm::Aes256),
+        algorithm::AES_128_GCM_16 => combined(Aead::Aes128Gcm),
+        algorithm::AES_256_GCM_16 => combined(Aead::Aes256Gcm),
+        algorithm::CHACHA20_POLY1305 => combined(Aead::ChaCha20Poly1305),
         algorithm::AES_128_CBC => separate(Cbc::Aes128),
         algorithm::AES_192_CBC => separate(Cbc::Aes192),
         algorithm::AES_256_CBC => separate(Cbc::Aes256),

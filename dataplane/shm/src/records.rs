@@ -118,20 +118,22 @@ pub mod algorithm {
     pub const AES_256_CBC: u8 = 5;
     /// Triple DES in CBC mode (RFC 2451).
     pub const TRIPLE_DES_CBC: u8 = 6;
+    /// ChaCha20-Poly1305 (RFC 7634).
+    pub const CHACHA20_POLY1305: u8 = 7;
 
     /// Length of the cipher's key without salt, in octets; `None` for an unknown number.
     pub const fn key_len(algorithm: u8) -> Option<u16> {
         match algorithm {
             AES_128_GCM_16 | AES_128_CBC => Some(16),
             AES_192_CBC | TRIPLE_DES_CBC => Some(24),
-            AES_256_GCM_16 | AES_256_CBC => Some(32),
+            AES_256_GCM_16 | AES_256_CBC | CHACHA20_POLY1305 => Some(32),
             _ => None,
         }
     }
 
     /// Whether it is one of combined mode, without an integrity algorithm.
     pub const fn is_combined(algorithm: u8) -> bool {
-        matches!(algorithm, AES_128_GCM_16 | AES_256_GCM_16)
+        matches!(algorithm, AES_128_GCM_16 | AES_256_GCM_16 | CHACHA20_POLY1305)
     }
 }
 
@@ -251,7 +253,7 @@ pub struct SaRecord {
     pub local_port: u16,
     /// The peer's UDP port when encapsulated.
     pub remote_port: u16,
-    /// GCM salt (RFC 4106 section 4), zero otherwise.
+    /// Salt of combined mode (RFC 4106 section 4, RFC 7634 section 2), zero otherwise.
     pub salt: [u8; 4],
     /// Cipher key, zero behind `key_len`.
     pub key: [u8; 32],

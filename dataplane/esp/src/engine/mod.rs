@@ -16,10 +16,10 @@ use thiserror::Error;
 pub use self::lanes::Lanes;
 pub use self::op::{OpenOp, SealOp};
 use crate::algorithm::Algorithm;
-use crate::framing::GCM_ICV_BYTES;
+use crate::framing::COMBINED_ICV_BYTES;
 
-/// An integrity check value of AES-GCM.
-pub type Icv = [u8; GCM_ICV_BYTES];
+/// An integrity check value of combined mode.
+pub type Icv = [u8; COMBINED_ICV_BYTES];
 
 /// Most operations of one batch.
 pub const MAX_BATCH: usize = 64;
@@ -50,7 +50,7 @@ pub enum Choice {
 pub enum Kind {
     /// The distribution's libipsec-mb.
     IpsecMb,
-    /// RustCrypto's aes-gcm.
+    /// That of RustCrypto.
     Portable,
 }
 

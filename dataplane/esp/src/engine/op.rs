@@ -24,7 +24,7 @@ pub struct SealOp<'a> {
 pub struct OpenOp<'a> {
     /// Key of the SA.
     pub key: &'a SaKey,
-    /// Salt and IV with AES-GCM, else not looked at; written well before the call.
+    /// Salt and IV in combined mode, else not looked at; written well before the call.
     pub nonce: &'a Nonce,
     /// SPI and sequence number as [`crate::framing::Aad`] has them, 8 or 12 bytes. Where the header is part of
     /// `text_and_icv` only the high half is taken from here.

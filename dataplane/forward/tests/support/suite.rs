@@ -12,6 +12,8 @@ pub struct Suite {
 impl Suite {
     pub const AES_128_GCM: Self = Self { algorithm: algorithm::AES_128_GCM_16, integrity: integrity::NONE };
     pub const AES_256_GCM: Self = Self { algorithm: algorithm::AES_256_GCM_16, integrity: integrity::NONE };
+    pub const CHACHA20_POLY1305: Self =
+        Self { algorithm: algorithm::CHACHA20_POLY1305, integrity: integrity::NONE };
     /// What peers without AES-GCM have.
     pub const AES_256_CBC_SHA2_256: Self =
         Self { algorithm: algorithm::AES_256_CBC, integrity: integrity::HMAC_SHA2_256_128 };
@@ -21,7 +23,7 @@ impl Suite {
     pub const TRIPLE_DES_MD5: Self =
         Self { algorithm: algorithm::TRIPLE_DES_CBC, integrity: integrity::HMAC_MD5_96 };
 
-    /// Every suite, AES-GCM first.
+    /// Every suite, those of combined mode first.
     pub fn all() -> Vec<Self> {
         let ciphers = [
             algorithm::AES_256_CBC,
@@ -33,7 +35,7 @@ impl Suite {
             (integrity::HMAC_MD5_96..=integrity::HMAC_SHA2_512_256)
                 .map(move |integrity| Self { algorithm, integrity })
         });
-        [Self::AES_128_GCM, Self::AES_256_GCM].into_iter().chain(separate).collect()
+        [Self::AES_128_GCM, Self::AES_256_GCM, Self::CHACHA20_POLY1305].into_iter().chain(separate).collect()
     }
 
     /// Of a number that a test chose at random.
@@ -48,15 +50,16 @@ impl Suite {
 
     /// As the engines name it.
     pub fn algorithm(self) -> esp::Algorithm {
-        use esp::{Cbc, Gcm};
+        use esp::{Aead, Cbc};
         let combined = esp::Algorithm::Combined;
         let separate = |cipher| {
             let number = usize::from(self.integrity - integrity::HMAC_MD5_96);
             esp::Algorithm::Separate(cipher, esp::Integrity::ALL[number])
         };
         match self.algorithm {
-            algorithm::AES_128_GCM_16 => combined(Gcm::Aes128),
-            algorithm::AES_256_GCM_16 => combined(Gcm::Aes256),
+            algorithm::AES_128_GCM_16 => combined(Aead::Aes128Gcm),
+            algorithm::AES_256_GCM_16 => combined(Aead::Aes256Gcm),
+            algorithm::CHACHA20_POLY1305 => combined(Aead::ChaCha20Poly1305),
             algorithm::AES_128_CBC => separate(Cbc::Aes128),
             algorithm::AES_192_CBC => separate(Cbc::Aes192),
             algorithm::AES_256_CBC => separate(Cbc::Aes256),
@@ -97,6 +100,7 @@ impl Suite {
     pub fn cipher_name(self) -> &'static str {
         match self.algorithm {
             algorithm::AES_128_GCM_16 | algorithm::AES_256_GCM_16 => "AES-GCM",
+            algorithm::CHACHA20_POLY1305 => "CHACHA20-POLY1305",
             algorithm::TRIPLE_DES_CBC => "3DES",
             _ => "AES-CBC",
         }

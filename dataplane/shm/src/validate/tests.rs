@@ -80,16 +80,20 @@ type Spoil = fn(&mut SaRecord);
 
 #[test]
 fn each_spoiled_field_is_named() {
-    let spoiled: [(&str, Spoil); 17] = [
+    let spoiled: [(&str, Spoil); 19] = [
         ("present", |sa| sa.present = 2),
         ("direction", |sa| sa.direction = 2),
         ("mode", |sa| sa.mode = 2),
-        ("algorithm", |sa| sa.algorithm = 7),
+        ("algorithm", |sa| sa.algorithm = 8),
         ("key_len", |sa| sa.key_len = 16),
         ("key", |sa| (sa.algorithm, sa.key_len, sa.key[16]) = (algorithm::AES_128_GCM_16, 16, 1)),
         ("integrity", |sa| sa.integrity = integrity::HMAC_SHA1_96),
         ("integrity", |sa| sa.algorithm = algorithm::AES_256_CBC),
         ("integrity_key", |sa| sa.integrity_key[0] = 1),
+        ("integrity", |sa| {
+            (sa.algorithm, sa.integrity) = (algorithm::CHACHA20_POLY1305, integrity::HMAC_SHA2_256_128);
+        }),
+        ("key_len", |sa| (sa.algorithm, sa.key_len) = (algorithm::CHACHA20_POLY1305, 16)),
         ("salt", |sa| {
             (sa.algorithm, sa.integrity) = (algorithm::AES_256_CBC, integrity::HMAC_SHA2_512_256);
             sa.salt[3] = 1;

@@ -6,8 +6,7 @@ use zeroize::Zeroize;
 
 use super::super::{Expanded, Icv, SaKey};
 use super::bindings;
-use crate::algorithm::Gcm;
-use crate::framing::{GCM_ICV_BYTES, Nonce};
+use crate::framing::{COMBINED_ICV_BYTES, Nonce};
 
 type Precompute = unsafe extern "C" fn(*const core::ffi::c_void, *mut bindings::gcm_key_data);
 type Crypt = unsafe extern "C" fn(
@@ -32,6 +31,13 @@ pub(super) struct Functions {
     seal_256: Crypt,
     open_128: Crypt,
     open_256: Crypt,
+}
+
+/// A length of the key.
+#[derive(Clone, Copy)]
+pub(super) enum Gcm {
+    Aes128,
+    Aes256,
 }
 
 /// An expanded key.
@@ -75,7 +81,11 @@ impl Functions {
     }
 
     pub(super) fn expand(&self, gcm: Gcm, key: &[u8], into: &mut SaKey) {
-        if key.len() != gcm.key_bytes() {
+        let expected = match gcm {
+            Gcm::Aes128 => 16,
+            Gcm::Aes256 => 32,
+        };
+        if key.len() != expected {
             *into = SaKey::default();
             return;
         }
@@ -105,12 +115,14 @@ impl Functions {
 
     #[inline]
     pub(super) fn open(&self, key: &Key, nonce: &Nonce, aad: &[u8], text_and_icv: &mut [u8]) -> bool {
-        let Some((text, icv)) = text_and_icv.split_last_chunk_mut::<GCM_ICV_BYTES>() else { return false };
+        let Some((text, icv)) = text_and_icv.split_last_chunk_mut::<COMBINED_ICV_BYTES>() else {
+            return false;
+        };
         let function = match key.gcm {
             Gcm::Aes128 => self.open_128,
             Gcm::Aes256 => self.open_256,
         };
-        let mut computed = [0; GCM_ICV_BYTES];
+        let mut computed = [0; COMBINED_ICV_BYTES];
         crypt(function, key, nonce, aad, text, &mut computed);
         // One comparison of the whole ICV: its time does not tell where it differs.
         u128::from_ne_bytes(computed) ^ u128::from_ne_bytes(*icv) == 0
@@ -134,7 +146,7 @@ fn crypt(function: Crypt, key: &Key, nonce: &Nonce, aad: &[u8], text: &mut [u8],
             aad.as_ptr(),
             aad.len() as u64,
             icv.as_mut_ptr(),
-            GCM_ICV_BYTES as u64,
+            COMBINED_ICV_BYTES as u64,
         );
     }
 }

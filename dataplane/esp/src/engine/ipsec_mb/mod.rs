@@ -8,10 +8,11 @@ pub(super) mod separate;
 
 use arrayvec::ArrayVec;
 
+use self::gcm::Gcm;
 use self::manager::Manager;
 use super::portable::Portable;
 use super::{CipherEngine, EngineError, Expanded, Keys, MAX_BATCH, OpenOp, SaKey, SealOp};
-use crate::algorithm::Algorithm;
+use crate::algorithm::{Aead, Algorithm};
 
 #[allow(
     non_camel_case_types,
@@ -68,11 +69,14 @@ impl IpsecMb {
     /// Expands keys of the algorithm's lengths in place, so that no copy is left behind.
     pub(super) fn expand(&self, algorithm: Algorithm, keys: Keys<'_>, into: &mut SaKey) {
         match algorithm {
-            Algorithm::Combined(gcm) => self.gcm.expand(gcm, keys.cipher, into),
+            Algorithm::Combined(Aead::Aes128Gcm) => self.gcm.expand(Gcm::Aes128, keys.cipher, into),
+            Algorithm::Combined(Aead::Aes256Gcm) => self.gcm.expand(Gcm::Aes256, keys.cipher, into),
             Algorithm::Separate(cipher, integrity) if self.separate.serve(cipher) => {
                 self.separate.expand(cipher, integrity, keys, into);
             }
-            Algorithm::Separate(..) => Portable.expand(algorithm, keys, into),
+            Algorithm::Combined(Aead::ChaCha20Poly1305) | Algorithm::Separate(..) => {
+                Portable.expand(algorithm, keys, into)
+            }
         }
     }
 }
@@ -103,6 +107,9 @@ impl CipherEngine for Lanes {
                 Expanded::IpsecMbSeparate(key) => {
                     queue.extend(key.sealing(at, op.nonce, op.aad, op.text_and_icv))
                 }
+                Expanded::Portable(key) => {
+                    done |= u64::from(key.seal(op.nonce, op.aad, op.text_and_icv)) << at;
+                }
                 Expanded::PortableSeparate(key) => {
                     done |= u64::from(key.seal(op.nonce, op.aad, op.text_and_icv)) << at;
                 }
@@ -125,6 +132,9 @@ impl CipherEngine for Lanes {
                     done |= u64::from(self.gcm.open(key, op.nonce, op.aad, op.text_and_icv)) << at;
                 }
                 Expanded::IpsecMbSeparate(key) => queue.extend(key.opening(at, op.aad, op.text_and_icv)),
+                Expanded::Portable(key) => {
+                    done |= u64::from(key.open(op.nonce, op.aad, op.text_and_icv)) << at;
+                }
                 Expanded::PortableSeparate(key) => {
                     done |= u64::from(key.open(op.aad, op.text_and_icv)) << at;
                 }
