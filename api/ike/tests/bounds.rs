@@ -1,6 +1,6 @@
 //! What a stranger, or a peer that misbehaves, may cost: the bounds of docs/decisions/0005-bounds-of-the-ike-engine.md.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ike::sim::{Simulation, Weather, setup};
 use ike::*;
@@ -11,16 +11,11 @@ const EXCHANGE: usize = 18;
 
 /// Side 0 initiates towards side 1; each side's connection may be changed before.
 fn begin(limits: Limits, change: impl Fn(usize, &mut Connection)) -> Simulation {
-    let mut sim = Simulation::new(Instant::now(), 5, limits, Weather::FAIR);
-    let now = sim.now;
-    for side in [1, 0] {
-        let mut connection = setup::connection(side, 1);
-        connection.children[0].start = side == 0;
+    Simulation::between(5, limits, Weather::FAIR, |side| {
+        let mut connection = setup::called(side, 1);
         change(side, &mut connection);
-        sim.hosts[side].engine.set_connection(now, connection);
-        sim.drain(side);
-    }
-    sim
+        connection
+    })
 }
 
 fn counter(sim: &Simulation, name: &str) -> u64 {
@@ -194,9 +189,7 @@ fn ike_sas_of_a_connection_have_a_number() {
     let mut sim = begin(limits.clone(), |_, _| {});
     for life in 1..=30u8 {
         sim.hosts[0].engine = Engine::new(limits.clone(), [life; 32]);
-        let now = sim.now;
-        sim.hosts[0].engine.set_connection(now, setup::connection(0, 1));
-        sim.drain(0);
+        sim.configure(0, setup::connection(0, 1));
         sim.run(Duration::from_millis(200));
         assert!(sim.ike_sas()[1] <= 5, "{:?}", sim.ike_sas());
     }

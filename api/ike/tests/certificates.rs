@@ -17,20 +17,24 @@ fn fqdn(name: &str) -> Identity {
     Identity::Fqdn(name.to_owned())
 }
 
+fn connection(side: usize, authentication: Authentication) -> Connection {
+    Connection {
+        local_identity: fqdn(NAMES[side]),
+        remote_identity: fqdn(NAMES[1 - side]),
+        authentication,
+        ..setup::called(side, 1)
+    }
+}
+
 /// Side 0 initiates. The identities are [`NAMES`] unless changed.
 fn run(authentications: [Authentication; 2], change: impl Fn(usize, &mut Connection)) -> Simulation {
     let mut sim = Simulation::new(Instant::now(), 23, Limits::default(), Weather::FAIR);
     let now = sim.now;
     for (side, authentication) in authentications.into_iter().enumerate().rev() {
-        let mut connection = setup::connection(side, 1);
-        connection.children[0].start = side == 0;
-        connection.local_identity = fqdn(NAMES[side]);
-        connection.remote_identity = fqdn(NAMES[1 - side]);
-        connection.authentication = authentication;
+        let mut connection = connection(side, authentication);
         change(side, &mut connection);
         sim.hosts[side].engine.set_wall_clock(now, NOW);
-        sim.hosts[side].engine.set_connection(now, connection);
-        sim.drain(side);
+        sim.configure(side, connection);
     }
     sim.run(Duration::from_secs(15));
     sim
@@ -220,15 +224,8 @@ fn validity_is_judged_by_the_hosts_time_of_day() {
 fn without_a_time_of_day_no_certificate_is_good() {
     let ca = Ca::root("Root");
     let mut sim = Simulation::new(Instant::now(), 5, Limits::default(), Weather::FAIR);
-    let now = sim.now;
     for (side, authentication) in good(&ca).into_iter().enumerate().rev() {
-        let mut connection = setup::connection(side, 1);
-        connection.children[0].start = side == 0;
-        connection.local_identity = fqdn(NAMES[side]);
-        connection.remote_identity = fqdn(NAMES[1 - side]);
-        connection.authentication = authentication;
-        sim.hosts[side].engine.set_connection(now, connection);
-        sim.drain(side);
+        sim.configure(side, connection(side, authentication));
     }
     sim.run(Duration::from_secs(15));
     assert_refused(&sim, 1, "the time of day is not known");
@@ -366,14 +363,7 @@ fn a_certificate_and_key_that_do_not_belong_together_are_not_taken() {
 
 /// The connection of side 1 as [`run`] makes it, with another trust.
 fn reconfigure(sim: &mut Simulation, authentication: Authentication) {
-    let now = sim.now;
-    let mut connection = setup::connection(1, 1);
-    connection.children[0].start = false;
-    connection.local_identity = fqdn(NAMES[1]);
-    connection.remote_identity = fqdn(NAMES[0]);
-    connection.authentication = authentication;
-    sim.hosts[1].engine.set_connection(now, connection);
-    sim.drain(1);
+    sim.configure(1, connection(1, authentication));
     sim.run(Duration::from_secs(15));
 }
 

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail by panicking")]
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ike::key_log::KeyRecord;
 use ike::sim::reading::{Content, ReadProposal, ReadTransform, read, read_inside};
@@ -104,12 +104,7 @@ proptest! {
     fn another_parser_reads_the_same(ends in ends()) {
         let _of_before = ike::key_log::take();
         let limits = Limits { fragment_ipv4_bytes: 60_000, ..Limits::default() };
-        let mut sim = Simulation::new(Instant::now(), 1, limits, Weather::FAIR);
-        let now = sim.now;
-        for side in [1, 0] {
-            sim.hosts[side].engine.set_connection(now, ends.connection(side));
-            sim.drain(side);
-        }
+        let mut sim = Simulation::between(1, limits, Weather::FAIR, |side| ends.connection(side));
         sim.run(Duration::from_secs(2));
         for command in [
             Command::RekeyChild(ChildId(1)),

@@ -1,7 +1,7 @@
 //! RFC 7383 between two engines: what is too long for the path goes in fragments, whatever the link does to them.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ike::sim::{Simulation, Weather, setup};
 use ike::*;
@@ -16,15 +16,7 @@ fn narrow() -> Limits {
 }
 
 fn start(seed: u64, limits: Limits, weather: Weather) -> Simulation {
-    let mut sim = Simulation::new(Instant::now(), seed, limits, weather);
-    let now = sim.now;
-    for side in [1, 0] {
-        let mut connection = setup::connection(side, 1);
-        connection.children[0].start = side == 0;
-        sim.hosts[side].engine.set_connection(now, connection);
-        sim.drain(side);
-    }
-    sim
+    Simulation::between(seed, limits, weather, |side| setup::called(side, 1))
 }
 
 fn is_fragment(bytes: &[u8]) -> bool {

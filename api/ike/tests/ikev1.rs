@@ -15,17 +15,17 @@ fn group(group: Group) -> IkeProposal {
 
 /// Side 0 starts, side 1 answers.
 fn sim(change: impl Fn(usize, &mut Connection)) -> Simulation {
-    let mut sim = Simulation::new(Instant::now(), 1, Limits::default(), Weather::FAIR);
-    let now = sim.now;
-    let (ike, esp) = setup::classic();
-    for side in 0..2 {
-        let mut connection = setup::connection_v1(side, 1, ike.clone(), &esp);
-        connection.children.iter_mut().for_each(|child| child.start = side == 0);
+    Simulation::between(1, Limits::default(), Weather::FAIR, |side| {
+        let mut connection = classic(side);
         change(side, &mut connection);
-        sim.hosts[side].engine.set_connection(now, connection);
-        sim.drain(side);
-    }
-    sim
+        connection
+    })
+}
+
+/// Side 0 starts, with the suite of old routers.
+fn classic(side: usize) -> Connection {
+    let (ike, esp) = setup::classic();
+    setup::only_caller_starts(side, setup::connection_v1(side, 1, ike, &esp))
 }
 
 fn causes(sim: &Simulation, side: usize) -> Vec<Cause> {
@@ -367,12 +367,9 @@ fn a_first_message_is_not_amplified() {
 fn initial_contact_ends_what_a_restarted_peer_had() {
     let mut sim = sim(|_, _| {});
     sim.run(Duration::from_secs(2));
-    let now = sim.now;
-    let (ike, esp) = setup::classic();
     sim.hosts[0].engine = Engine::new(Limits::default(), [77; 32]);
     sim.hosts[0].dataplane = ike::sim::Dataplane::default();
-    sim.hosts[0].engine.set_connection(now, setup::connection_v1(0, 1, ike, &esp));
-    sim.drain(0);
+    sim.configure(0, classic(0));
     sim.run(Duration::from_secs(5));
     assert_eq!(counter(&sim, 1, "forgotten_by_initial_contact"), 1);
     assert_eq!(sim.disagreement(CHILD), None);
@@ -429,16 +426,11 @@ fn aggressive_mode_comes_up_in_six_messages_where_both_were_told_to() {
 fn aggressive_mode_bears_loss_and_a_lost_proof() {
     for seed in 0..30 {
         let weather = Weather { loss_percent: 30, duplication_percent: 30, ..Weather::FAIR };
-        let mut sim = Simulation::new(Instant::now(), seed, Limits::default(), weather);
-        let now = sim.now;
-        let (ike, esp) = setup::classic();
-        for side in 0..2 {
-            let mut connection = setup::connection_v1(side, 1, ike.clone(), &esp);
-            connection.children.iter_mut().for_each(|child| child.start = side == 0);
+        let mut sim = Simulation::between(seed, Limits::default(), weather, |side| {
+            let mut connection = classic(side);
             aggressive(&mut connection);
-            sim.hosts[side].engine.set_connection(now, connection);
-            sim.drain(side);
-        }
+            connection
+        });
         sim.run(Duration::from_secs(300));
         assert_eq!(sim.disagreement(CHILD), None, "seed {seed}");
     }
@@ -489,20 +481,16 @@ fn peers_with_one_address_and_two_keys_are_told_apart_in_words() {
     let keyed =
         |key: &str| Authentication::pre_shared_key(PreSharedKey(Zeroizing::new(key.as_bytes().to_vec())));
     let mut sim = Simulation::new(Instant::now(), 16, Limits::default(), Weather::FAIR);
-    let now = sim.now;
-    let (ike, esp) = setup::classic();
     for (number, name, key) in [(1, "one.example", "the key of one"), (2, "two.example", "the key of two")] {
-        let mut here = setup::connection_v1(1, 1, ike.clone(), &esp);
+        let mut here = classic(1);
         here.id = ConnectionId(number);
-        here.children[0] = ChildConfig { id: ChildId(number), start: false, ..here.children[0].clone() };
+        here.children[0].id = ChildId(number);
         (here.remote_identity, here.authentication) = (named(name), keyed(key));
-        sim.hosts[1].engine.set_connection(now, here);
+        sim.configure(1, here);
     }
-    let mut two = setup::connection_v1(0, 1, ike, &esp);
+    let mut two = classic(0);
     (two.local_identity, two.authentication) = (named("two.example"), keyed("the key of two"));
-    sim.hosts[0].engine.set_connection(now, two);
-    sim.drain(1);
-    sim.drain(0);
+    sim.configure(0, two);
     sim.run(Duration::from_secs(300));
     assert!(sim.hosts.iter().all(|host| host.dataplane.is_empty()));
     let told = |connection: u64| {

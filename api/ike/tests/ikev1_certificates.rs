@@ -32,8 +32,7 @@ fn run(authentications: [Authentication; 2], weather: Weather) -> Simulation {
     let now = sim.now;
     for (side, authentication) in authentications.into_iter().enumerate().rev() {
         sim.hosts[side].engine.set_wall_clock(now, NOW);
-        sim.hosts[side].engine.set_connection(now, connection(side, authentication));
-        sim.drain(side);
+        sim.configure(side, connection(side, authentication));
     }
     sim.run(Duration::from_secs(40));
     sim
@@ -152,8 +151,7 @@ fn a_revocation_ends_what_rests_on_it_and_time_does_too() {
     let now = sim.now;
     let trust = TrustMaterial { revocation_lists: vec![ca.revocation_list(&[77], 12)], ..ca.trust() };
     let judging = Authentication { remote: remote(trust), ..both(&certified(&ca, 1, p256()), ca.trust()) };
-    sim.hosts[1].engine.set_connection(now, connection(1, judging));
-    sim.drain(1);
+    sim.configure(1, connection(1, judging));
     sim.run(Duration::from_secs(20));
     assert!(causes(&sim, 1).contains("revoked"), "{}", causes(&sim, 1));
     assert!(sim.hosts[1].dataplane.is_empty());

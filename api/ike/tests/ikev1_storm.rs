@@ -3,25 +3,18 @@
 
 mod storms;
 
-use std::time::Instant;
-
 use ike::sim::{Simulation, Weather, setup};
 use ike::*;
 use storms::CHILDREN;
 
 fn begin(seed: u64, weather: Weather, both: bool) -> Simulation {
-    let mut sim = Simulation::new(Instant::now(), seed, Limits::default(), weather);
-    let now = sim.now;
     // A fast group: here it is not arithmetic that is tried.
     let (ike, esp) = setup::classic();
     let ike = IkeProposal { groups: vec![Group::EcpP256], ..ike };
-    for side in 0..2 {
-        let mut connection = setup::connection_v1(side, CHILDREN, ike.clone(), &esp);
-        connection.children.iter_mut().for_each(|child| child.start = both || side == 0);
-        sim.hosts[side].engine.set_connection(now, connection);
-        sim.drain(side);
-    }
-    sim
+    Simulation::between(seed, Limits::default(), weather, |side| {
+        let connection = setup::connection_v1(side, CHILDREN, ike.clone(), &esp);
+        if both { connection } else { setup::only_caller_starts(side, connection) }
+    })
 }
 
 #[test]

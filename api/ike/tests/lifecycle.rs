@@ -1,6 +1,6 @@
 //! Two engines over a fair link: what an operator expects of a connection's life.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ike::sim::{Delivery, Simulation, Weather, setup};
 use ike::*;
@@ -8,17 +8,7 @@ use ike::*;
 const FIRST: ChildId = ChildId(1);
 
 fn pair(children: u64) -> Simulation {
-    let mut sim = Simulation::new(Instant::now(), 7, Limits::default(), Weather::FAIR);
-    let now = sim.now;
-    let mut listener = setup::connection(1, children);
-    for child in &mut listener.children {
-        child.start = false;
-    }
-    sim.hosts[1].engine.set_connection(now, listener);
-    sim.hosts[0].engine.set_connection(now, setup::connection(0, children));
-    sim.drain(0);
-    sim.drain(1);
-    sim
+    Simulation::between(7, Limits::default(), Weather::FAIR, |side| setup::called(side, children))
 }
 
 fn up(children: u64) -> Simulation {
@@ -54,12 +44,10 @@ fn comes_up_in_two_exchanges() {
 fn an_engine_whose_forerunners_sas_live_on_does_not_make_the_peer_forget_them() {
     for (initial_contact, forgotten) in [(true, Some(&1)), (false, None)] {
         let mut sim = up(1);
-        let now = sim.now;
         sim.hosts[0].engine = Engine::new(Limits { initial_contact, ..Limits::default() }, [9; 32]);
         // The forerunner's SAs are not looked after any more: what is sent must come on the new ones.
         sim.hosts[0].dataplane = Default::default();
-        sim.hosts[0].engine.set_connection(now, setup::connection(0, 1));
-        sim.drain(0);
+        sim.configure(0, setup::connection(0, 1));
         sim.run(Duration::from_secs(2));
         assert_eq!(sim.hosts[0].engine.isakmp_sas(sim.now).len(), 1);
         assert_eq!(sim.hosts[1].engine.counters().get("forgotten_by_initial_contact"), forgotten);
@@ -180,13 +168,9 @@ fn a_dead_peer_is_found_and_a_live_one_found_again() {
 #[test]
 fn a_restarted_peer_replaces_what_it_had() {
     let mut sim = up(1);
-    let now = sim.now;
-    let mut limits_seed = [9; 32];
-    limits_seed[0] = 1;
-    sim.hosts[0].engine = Engine::new(Limits::default(), limits_seed);
+    sim.hosts[0].engine = Engine::new(Limits::default(), [9; 32]);
     sim.hosts[0].dataplane = Default::default();
-    sim.hosts[0].engine.set_connection(now, setup::connection(0, 1));
-    sim.drain(0);
+    sim.configure(0, setup::connection(0, 1));
     sim.run(Duration::from_secs(3));
     assert_eq!(sim.disagreement(FIRST), None);
     assert_eq!(sim.ike_sas(), [1, 1]);
@@ -199,13 +183,8 @@ fn a_restarted_peer_replaces_what_it_had() {
 #[test]
 fn both_ends_starting_at_once_end_with_one_pair_and_no_flap() {
     for seed in 0..30 {
-        let mut sim = Simulation::new(Instant::now(), seed, Limits::default(), Weather::FAIR);
-        let now = sim.now;
-        for side in 0..2 {
-            sim.hosts[side].engine.set_connection(now, setup::connection(side, 3));
-        }
-        sim.drain(0);
-        sim.drain(1);
+        let mut sim =
+            Simulation::between(seed, Limits::default(), Weather::FAIR, |side| setup::connection(side, 3));
         sim.run(Duration::from_secs(120));
         for id in 1..=3 {
             assert_eq!(sim.disagreement(ChildId(id)), None, "seed {seed} child {id}");

@@ -5,7 +5,7 @@
 mod storms;
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ike::sim::{Simulation, Weather, setup};
 use ike::*;
@@ -16,18 +16,15 @@ const FIRST: ChildId = ChildId(1);
 const MOBILE: usize = 0;
 
 fn begin(seed: u64) -> Simulation {
-    let mut sim = Simulation::new(Instant::now(), seed, Limits::default(), Weather::FAIR);
-    let now = sim.now;
-    for side in 0..2 {
+    let mut sim = Simulation::between(seed, Limits::default(), Weather::FAIR, |side| {
         let mut connection = setup::connection(side, storms::CHILDREN);
         for child in &mut connection.children {
             child.mode = Mode::Tunnel;
             // Only the mobile one can find the other.
             child.start = side == MOBILE;
         }
-        sim.hosts[side].engine.set_connection(now, connection);
-        sim.drain(side);
-    }
+        connection
+    });
     sim.run(Duration::from_secs(10));
     sim.agree_on_mobike();
     sim

@@ -52,9 +52,7 @@ fn changed(version: u8, inside: &[usize], mode: Mode, change: impl Fn(usize, &mu
             sim.link.nats.push(nat);
         }
         change(side, &mut connection);
-        let now = sim.now;
-        sim.hosts[side].engine.set_connection(now, connection);
-        sim.drain(side);
+        sim.configure(side, connection);
     }
     sim.run(Duration::from_secs(2));
     sim
@@ -114,18 +112,13 @@ fn both_float_wherever_the_nat_stands() {
 
 #[test]
 fn transport_mode_without_a_nat_substitutes_nothing() {
-    let mut sim = Simulation::new(Instant::now(), 12, Limits::default(), Weather::FAIR);
-    for side in [1, 0] {
-        let mut connection = setup::connection(side, 1);
-        let child = &mut connection.children[0];
-        child.start = side == 0;
+    let mut sim = Simulation::between(12, Limits::default(), Weather::FAIR, |side| {
+        let mut connection = setup::called(side, 1);
         if side == 0 {
-            child.local_selectors = vec![setup::gre(ip(INNER[0]))];
+            connection.children[0].local_selectors = vec![setup::gre(ip(INNER[0]))];
         }
-        let now = sim.now;
-        sim.hosts[side].engine.set_connection(now, connection);
-        sim.drain(side);
-    }
+        connection
+    });
     sim.run(Duration::from_secs(2));
     let refused = |(_, event): &(Instant, Event)| {
         matches!(event, Event::ChildDown { cause: Cause::TsUnacceptable { .. }, .. })
@@ -290,26 +283,16 @@ fn a_forced_end_refuses_a_peer_without_nat_traversal() {
     let sim = hidden(2, &[], Mode::Transport);
     let (_, path, asked) = sim.link.log[0].clone();
     let mut forced = Simulation::new(Instant::now(), 21, Limits::default(), Weather::FAIR);
-    let mut connection = setup::connection(1, 1);
-    (connection.nat_traversal, connection.children[0].start) = (NatTraversal::Force, false);
-    let now = forced.now;
-    forced.hosts[1].engine.set_connection(now, connection);
+    forced.configure(1, Connection { nat_traversal: NatTraversal::Force, ..setup::called(1, 1) });
     let here = Path { local: path.remote, remote: path.local };
     assert_eq!(forced.inject(1, here, &silenced(&asked)), Classified::Dropped("nat_traversal_missing"));
     assert_eq!(forced.inject(1, here, &asked), Classified::Ike);
 
     // As initiator: whoever answers does not know NAT traversal.
-    let mut sim = Simulation::new(Instant::now(), 22, Limits::default(), Weather::FAIR);
-    for side in [1, 0] {
-        let mut connection = setup::connection(side, 1);
-        connection.children[0].start = side == 0;
-        if side == 0 {
-            connection.nat_traversal = NatTraversal::Force;
-        }
-        let now = sim.now;
-        sim.hosts[side].engine.set_connection(now, connection);
-        sim.drain(side);
-    }
+    let mut sim = Simulation::between(22, Limits::default(), Weather::FAIR, |side| {
+        let nat_traversal = [NatTraversal::Force, NatTraversal::Auto][side];
+        Connection { nat_traversal, ..setup::called(side, 1) }
+    });
     let (_, path, asked) = sim.link.log[0].clone();
     let there = Path { local: path.remote, remote: path.local };
     sim.inject(1, there, &asked);

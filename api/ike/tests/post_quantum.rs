@@ -1,7 +1,7 @@
 //! ML-KEM beside X25519 (RFC 9242, RFC 9370) and PPKs (RFC 8784): what both ends can is done, what one end demands is
 //! done or refused, and nobody in between can talk them out of it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ike::sim::{Simulation, Weather, setup};
 use ike::*;
@@ -17,16 +17,11 @@ fn kem_768() -> Kems {
 }
 
 fn begin(seed: u64, weather: Weather, change: impl Fn(usize, &mut Connection)) -> Simulation {
-    let mut sim = Simulation::new(Instant::now(), seed, Limits::default(), weather);
-    let now = sim.now;
-    for side in [1, 0] {
-        let mut connection = setup::connection(side, 1);
-        connection.children[0].start = side == 0;
+    Simulation::between(seed, Limits::default(), weather, |side| {
+        let mut connection = setup::called(side, 1);
         change(side, &mut connection);
-        sim.hosts[side].engine.set_connection(now, connection);
-        sim.drain(side);
-    }
-    sim
+        connection
+    })
 }
 
 fn run(change: impl Fn(usize, &mut Connection)) -> Simulation {

@@ -10,15 +10,11 @@ const FIRST: ChildId = ChildId(1);
 
 /// Side 0 initiates; each side's connection may be changed before.
 fn run(limits: Limits, change: impl Fn(usize, &mut Connection)) -> Simulation {
-    let mut sim = Simulation::new(Instant::now(), 11, limits, Weather::FAIR);
-    let now = sim.now;
-    for side in [1, 0] {
-        let mut connection = setup::connection(side, 1);
-        connection.children[0].start = side == 0;
+    let mut sim = Simulation::between(11, limits, Weather::FAIR, |side| {
+        let mut connection = setup::called(side, 1);
         change(side, &mut connection);
-        sim.hosts[side].engine.set_connection(now, connection);
-        sim.drain(side);
-    }
+        connection
+    });
     sim.run(Duration::from_secs(20));
     sim
 }
@@ -167,13 +163,9 @@ fn selectors_are_narrowed_to_what_both_allow() {
 fn a_dataplane_that_refuses_leaves_no_half_child() {
     for side in 0..2 {
         let mut sim = Simulation::new(Instant::now(), 3, Limits::default(), Weather::FAIR);
-        let now = sim.now;
         sim.hosts[side].refuses_installs = true;
         for end in [1, 0] {
-            let mut connection = setup::connection(end, 1);
-            connection.children[0].start = end == 0;
-            sim.hosts[end].engine.set_connection(now, connection);
-            sim.drain(end);
+            sim.configure(end, setup::called(end, 1));
         }
         sim.run(Duration::from_millis(500));
         assert_no_child(&sim);
@@ -264,19 +256,14 @@ fn replayed_and_changed_messages_change_nothing() {
 fn a_changed_configuration_takes_effect_and_an_unchanged_one_does_not_disturb() {
     let mut sim = run(Limits::default(), |_, _| {});
     let pair = sim.hosts[0].dataplane.sending_on(FIRST);
-    let now = sim.now;
-    sim.hosts[0].engine.set_connection(now, setup::connection(0, 1));
-    sim.drain(0);
+    sim.configure(0, setup::called(0, 1));
     sim.run(Duration::from_secs(1));
     assert_eq!(sim.hosts[0].dataplane.sending_on(FIRST), pair);
     for side in [1, 0] {
-        let now = sim.now;
-        let mut connection = setup::connection(side, 1);
-        connection.children[0].start = side == 0;
+        let mut connection = setup::called(side, 1);
         connection.authentication =
             Authentication::pre_shared_key(PreSharedKey(Zeroizing::new(b"the next key".to_vec())));
-        sim.hosts[side].engine.set_connection(now, connection);
-        sim.drain(side);
+        sim.configure(side, connection);
     }
     sim.run(Duration::from_secs(30));
     assert_ne!(sim.hosts[0].dataplane.sending_on(FIRST), pair);

@@ -13,10 +13,8 @@ use storms::{CHILDREN, assert_settled, seeds};
 fn begin(seed: u64, weather: Weather) -> Simulation {
     let mut sim = Simulation::new(Instant::now(), seed, Limits::default(), weather);
     sim.tell_time();
-    let now = sim.now;
     for side in 0..2 {
-        sim.hosts[side].engine.set_connection(now, setup::connection(side, CHILDREN));
-        sim.drain(side);
+        sim.configure(side, setup::connection(side, CHILDREN));
     }
     sim
 }
@@ -141,16 +139,12 @@ fn what_the_peer_has_lost_is_negotiated_anew_and_the_cause_told() {
     let mut sim = up();
     let before = spis(&sim, 0);
     // The peer goes and loses everything; nobody tells the other end, which restarts too.
-    let now = sim.now;
     sim.hosts[1].engine = Engine::new(Limits::default(), [77; 32]);
     sim.hosts[1].dataplane = Default::default();
     assert_eq!(restart(&mut sim, 0, 1), 1);
     sim.run(Duration::from_secs(3));
     assert!(!sim.hosts[0].dataplane.is_empty(), "the pairs stay until others take their place");
-    let mut connection = setup::connection(1, CHILDREN);
-    connection.children.iter_mut().for_each(|child| child.start = false);
-    sim.hosts[1].engine.set_connection(now, connection);
-    sim.drain(1);
+    sim.configure(1, setup::called(1, CHILDREN));
     sim.run(Duration::from_secs(10));
     assert_settled(&sim, 1);
     assert_ne!(spis(&sim, 0), before);

@@ -5,7 +5,7 @@
 
 mod storms;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ike::sim::{Host, Simulation, Weather, setup};
 use ike::*;
@@ -22,13 +22,7 @@ fn mix(seed: u64, round: u64) -> u64 {
 }
 
 fn begin(seed: u64, weather: Weather) -> Simulation {
-    let mut sim = Simulation::new(Instant::now(), seed, Limits::default(), weather);
-    let now = sim.now;
-    for side in 0..2 {
-        sim.hosts[side].engine.set_connection(now, setup::connection(side, CHILDREN));
-        sim.drain(side);
-    }
-    sim
+    Simulation::between(seed, Limits::default(), weather, |side| setup::connection(side, CHILDREN))
 }
 
 #[test]
@@ -51,17 +45,14 @@ fn no_packet_meets_an_unknown_spi() {
 fn converges_with_all_that_makes_a_handshake_long() {
     for seed in seeds(60) {
         let limits = Limits { fragment_ipv4_bytes: 400, ..Limits::default() };
-        let mut sim = Simulation::new(Instant::now(), seed, limits, Weather::FOUL);
-        let now = sim.now;
-        for side in 0..2 {
+        let mut sim = Simulation::between(seed, limits, Weather::FOUL, |side| {
             let mut connection = setup::connection(side, CHILDREN);
             connection.proposals[0].additional_key_exchanges =
                 vec![vec![KeyEncapsulation::MlKem768], vec![KeyEncapsulation::MlKem1024]];
             let key = PreSharedKey(b"0123456789abcdef0123456789abcdef".to_vec().into());
             connection.ppk = Some(Ppk { id: b"grove".to_vec(), key, required: true });
-            sim.hosts[side].engine.set_connection(now, connection);
-            sim.drain(side);
-        }
+            connection
+        });
         sim.run(Duration::from_secs(900));
         sim.link.turn(Weather::FAIR);
         sim.run(Duration::from_secs(400));

@@ -2,7 +2,7 @@
 //! refuses or is slow. In the end both ends agree, or neither has anything.
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ike::sim::{Simulation, Weather, setup};
 use ike::*;
@@ -17,25 +17,11 @@ const SETUP_TICKS: u32 = 12;
 const WHOLE_TICKS: u32 = 36;
 
 fn configured(side: usize) -> Connection {
-    let mut connection = setup::connection(side, 1);
-    connection.children[0].start = side == 0;
-    connection
+    setup::called(side, 1)
 }
 
 fn begun() -> Simulation {
-    let mut sim = Simulation::new(Instant::now(), 39, Limits::default(), Weather::FAIR);
-    let now = sim.now;
-    for side in [1, 0] {
-        sim.hosts[side].engine.set_connection(now, configured(side));
-        sim.drain(side);
-    }
-    sim
-}
-
-fn change(sim: &mut Simulation, side: usize, connection: Connection) {
-    let now = sim.now;
-    sim.hosts[side].engine.set_connection(now, connection);
-    sim.drain(side);
+    Simulation::between(39, Limits::default(), Weather::FAIR, configured)
 }
 
 /// Set-up, then a rekey of the child by one end and of the IKE SA by the other, up to a tick.
@@ -101,9 +87,9 @@ fn a_configuration_that_is_replaced_in_an_exchange_takes_effect() {
         for first in 0..2 {
             for ticks in 0..WHOLE_TICKS {
                 let mut sim = until(ticks);
-                change(&mut sim, first, changed(first));
+                sim.configure(first, changed(first));
                 sim.run(TICK * 3);
-                change(&mut sim, 1 - first, changed(1 - first));
+                sim.configure(1 - first, changed(1 - first));
                 sim.run(Duration::from_secs(200));
                 let what = format!("{what}, side {first} first, after {ticks} ticks");
                 agreed(&sim, &what);
@@ -130,7 +116,7 @@ fn a_connection_that_goes_in_an_exchange_leaves_nothing() {
             assert!(sim.hosts.iter().all(|host| host.dataplane.is_empty()), "{what}");
             let other = sim.hosts[1 - side].engine.isakmp_sas(sim.now);
             assert!(other.iter().all(|sa| sa.state == "init"), "{what}: {other:?}");
-            change(&mut sim, side, configured(side));
+            sim.configure(side, configured(side));
             sim.run(Duration::from_secs(200));
             agreed(&sim, &what);
         }

@@ -19,8 +19,8 @@ pub use nat::Nat;
 pub use restart::Vault;
 
 use crate::{
-    ChildId, Classified, Command, DataplaneEvent, Engine, Event, Limits, OperationId, Output, Path,
-    SaOperation,
+    ChildId, Classified, Command, Connection, DataplaneEvent, Engine, Event, Limits, OperationId, Output,
+    Path, SaOperation,
 };
 
 /// One end.
@@ -84,6 +84,27 @@ impl Simulation {
         };
         let hosts = [host(1), host(2)];
         Self { now: start, begin: start, hosts, link: Link::new(seed, weather), unknown_spis: 0 }
+    }
+
+    /// Two engines, each with its connection to the other, from any instant on.
+    pub fn between(
+        seed: u64,
+        limits: Limits,
+        weather: Weather,
+        connection: impl Fn(usize) -> Connection,
+    ) -> Self {
+        let mut sim = Self::new(Instant::now(), seed, limits, weather);
+        for side in 0..2 {
+            sim.configure(side, connection(side));
+        }
+        sim
+    }
+
+    /// Gives one end a connection, or another form of it.
+    pub fn configure(&mut self, side: usize, connection: Connection) {
+        let now = self.now;
+        self.hosts[side].engine.set_connection(now, connection);
+        self.drain(side);
     }
 
     /// Gives one end a command.

@@ -89,6 +89,17 @@ pub fn connection(side: usize, children: u64) -> Connection {
     }
 }
 
+/// The same, where only side 0 starts.
+pub fn called(side: usize, children: u64) -> Connection {
+    only_caller_starts(side, connection(side, children))
+}
+
+/// Side 0 starts all children of its connection, side 1 none.
+pub fn only_caller_starts(side: usize, mut connection: Connection) -> Connection {
+    connection.children.iter_mut().for_each(|child| child.start = side == 0);
+    connection
+}
+
 /// A connection of version 1 as seen from `side`: this proposal for phase 1, and its ESP for each of the children.
 pub fn connection_v1(side: usize, children: u64, ike: IkeProposal, esp: &EspProposal) -> Connection {
     let mut connection = connection(side, children);

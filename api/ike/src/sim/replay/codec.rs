@@ -1,6 +1,6 @@
 //! Bytes that are read alone, and as the first message of a peer of version 1.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Simulation, Weather, assert_sane, path};
 use crate::sim::setup;
@@ -49,15 +49,12 @@ pub fn datagram_v1(data: &[u8]) {
 
 fn simulation(aggressive_mode: bool) -> Simulation {
     let (ike, esp) = setup::classic();
-    let mut sim = Simulation::new(Instant::now(), 1, Limits::default(), Weather::FAIR);
-    let now = sim.now;
-    for side in 0..2 {
+    Simulation::between(1, Limits::default(), Weather::FAIR, |side| {
         let mut connection = setup::connection_v1(side, 1, ike.clone(), &esp);
         connection.version = Version::V1(Ikev1 { aggressive_mode, ..Ikev1::default() });
         connection.children.iter_mut().for_each(|child| child.start = false);
-        sim.hosts[side].engine.set_connection(now, connection);
-    }
-    sim
+        connection
+    })
 }
 
 /// What version 1 reads of a message, piece by piece; what it writes again reads the same.

@@ -1,53 +1,31 @@
-//! Children with a key exchange of their own have the additional ones of their IKE SA too (IKE_FOLLOWUP_KE, RFC 9370 section
-//! 2.2.4): new ones and rekeyed ones, from either side, from both at once, and over a link that loses, doubles and
-//! reorders.
-//!
-//! Seeds: see `storms`.
+//! Children with a key exchange of their own have the additional ones of their IKE SA too: new ones and rekeyed ones.
 
-mod storms;
-
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ike::sim::{Delivery, Simulation, Weather, setup};
 use ike::*;
-use storms::CHILDREN;
 
-const FIRST: ChildId = ChildId(1);
-const CONNECTION: ConnectionId = ConnectionId(1);
-const CREATE_CHILD_SA: u8 = 36;
-const IKE_FOLLOWUP_KE: u8 = 44;
-const BOTH: [KeyEncapsulation; 2] = [KeyEncapsulation::MlKem768, KeyEncapsulation::MlKem1024];
+use super::storms::{self, CHILDREN};
+use super::{BOTH, CONNECTION, CREATE_CHILD_SA, FIRST, IKE_FOLLOWUP_KE, additional, count, exchanges};
 
 fn begin(seed: u64, weather: Weather) -> Simulation {
     begin_with(seed, weather, |_, connection| forward_secrecy(connection, &BOTH[..1]))
 }
 
 fn begin_with(seed: u64, weather: Weather, change: impl Fn(usize, &mut Connection)) -> Simulation {
-    let mut sim = Simulation::new(Instant::now(), seed, Limits::default(), weather);
-    let now = sim.now;
-    for side in 0..2 {
+    Simulation::between(seed, Limits::default(), weather, |side| {
         let mut connection = setup::connection(side, CHILDREN);
         change(side, &mut connection);
-        sim.hosts[side].engine.set_connection(now, connection);
-        sim.drain(side);
-    }
-    sim
+        connection
+    })
 }
 
 /// A group for children, and one additional key exchange for each of these methods.
 fn forward_secrecy(connection: &mut Connection, methods: &[KeyEncapsulation]) {
-    connection.proposals[0].additional_key_exchanges = methods.iter().map(|method| vec![*method]).collect();
+    additional(connection, methods);
     for child in &mut connection.children {
         child.proposals[0].groups = vec![Group::Curve25519];
     }
-}
-
-fn exchanges(sim: &Simulation, number: u8) -> usize {
-    sim.link.log.iter().filter(|(_, _, bytes)| bytes[18] == number).count()
-}
-
-fn count(sim: &Simulation, name: &str) -> u64 {
-    sim.hosts.iter().filter_map(|host| host.engine.counters().get(name).copied()).sum()
 }
 
 fn rekeyed(sim: &Simulation, side: usize) -> usize {
@@ -82,7 +60,7 @@ fn either_side_makes_and_rekeys_children_with_them() {
 #[test]
 fn children_without_a_key_exchange_of_their_own_have_none() {
     let mut sim = begin_with(2, Weather::FAIR, |_, connection| {
-        connection.proposals[0].additional_key_exchanges = vec![vec![KeyEncapsulation::MlKem768]];
+        additional(connection, &BOTH[..1]);
     });
     sim.run(Duration::from_secs(60));
     sim.command(0, Command::RekeyChild(FIRST));
@@ -171,18 +149,7 @@ fn a_peer_that_does_not_go_on_is_not_waited_for_without_end() {
 
 #[test]
 fn an_end_in_the_middle_ends_all() {
-    for seed in 0..20 {
-        let mut sim = begin(seed, Weather::FAIR);
-        sim.run(Duration::from_secs(60));
-        sim.command(0, Command::RekeyChild(FIRST));
-        let side = usize::try_from(seed % 2).unwrap();
-        sim.run(Duration::from_millis(3 * seed));
-        sim.command(side, Command::Terminate(CONNECTION));
-        sim.command(1 - side, Command::Terminate(CONNECTION));
-        sim.run(Duration::from_secs(120));
-        assert_eq!(sim.ike_sas(), [0, 0], "seed {seed}");
-        assert!(sim.hosts.iter().all(|host| host.dataplane.is_empty()), "seed {seed}");
-    }
+    super::an_end_in_the_middle_ends_all(begin, Command::RekeyChild(FIRST));
 }
 
 #[test]

@@ -1,41 +1,23 @@
-//! IKE SAs that were made with ML-KEM are rekeyed with it (IKE_FOLLOWUP_KE, RFC 9370 section 2.2.4): from either side,
-//! from both at once, and over a link that loses, doubles and reorders.
-//!
-//! Seeds: see `storms`.
+//! IKE SAs.
 
-mod storms;
-
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ike::sim::{Delivery, Simulation, Weather, setup};
 use ike::*;
-use storms::CHILDREN;
 
-const FIRST: ChildId = ChildId(1);
-const CONNECTION: ConnectionId = ConnectionId(1);
-const CREATE_CHILD_SA: u8 = 36;
-const IKE_FOLLOWUP_KE: u8 = 44;
+use super::storms::{self, CHILDREN};
+use super::{BOTH, CONNECTION, CREATE_CHILD_SA, FIRST, IKE_FOLLOWUP_KE, additional, count, exchanges};
 
 fn begin(seed: u64, weather: Weather) -> Simulation {
     begin_with(seed, weather, &[KeyEncapsulation::MlKem768])
 }
 
-/// One additional key exchange for each of these methods.
 fn begin_with(seed: u64, weather: Weather, methods: &[KeyEncapsulation]) -> Simulation {
-    let mut sim = Simulation::new(Instant::now(), seed, Limits::default(), weather);
-    let now = sim.now;
-    for side in 0..2 {
+    Simulation::between(seed, Limits::default(), weather, |side| {
         let mut connection = setup::connection(side, CHILDREN);
-        connection.proposals[0].additional_key_exchanges =
-            methods.iter().map(|method| vec![*method]).collect();
-        sim.hosts[side].engine.set_connection(now, connection);
-        sim.drain(side);
-    }
-    sim
-}
-
-fn exchanges(sim: &Simulation, number: u8) -> usize {
-    sim.link.log.iter().filter(|(_, _, bytes)| bytes[18] == number).count()
+        additional(&mut connection, methods);
+        connection
+    })
 }
 
 fn suites(sim: &Simulation) -> Vec<String> {
@@ -43,15 +25,10 @@ fn suites(sim: &Simulation) -> Vec<String> {
     (0..2).flat_map(sas).map(|sa| sa.suite).collect()
 }
 
-fn count(sim: &Simulation, name: &str) -> u64 {
-    sim.hosts.iter().filter_map(|host| host.engine.counters().get(name).copied()).sum()
-}
-
 #[test]
 fn either_side_rekeys_with_all_that_the_sa_was_made_with() {
-    let methods = [KeyEncapsulation::MlKem768, KeyEncapsulation::MlKem1024];
     for side in 0..2 {
-        let mut sim = begin_with(1, Weather::FAIR, &methods);
+        let mut sim = begin_with(1, Weather::FAIR, &BOTH);
         sim.run(Duration::from_secs(60));
         assert_eq!(sim.ike_sas(), [1, 1]);
         let before: Vec<u64> = sim.hosts[side].engine.isakmp_sas(sim.now).iter().map(|sa| sa.spi_i).collect();
@@ -89,35 +66,18 @@ fn both_sides_at_once_end_with_one() {
     }
 }
 
-/// A rekey whose peer ends the SA in the middle leaves nothing.
 #[test]
 fn an_end_in_the_middle_ends_all() {
-    for seed in 0..20 {
-        let mut sim = begin(seed, Weather::FAIR);
-        sim.run(Duration::from_secs(60));
-        sim.command(0, Command::RekeyIke(CONNECTION));
-        let side = usize::try_from(seed % 2).unwrap();
-        sim.run(Duration::from_millis(5 * seed));
-        sim.command(side, Command::Terminate(CONNECTION));
-        sim.command(1 - side, Command::Terminate(CONNECTION));
-        sim.run(Duration::from_secs(120));
-        assert_eq!(sim.ike_sas(), [0, 0], "seed {seed}");
-        assert!(sim.hosts.iter().all(|host| host.dataplane.is_empty()), "seed {seed}");
-    }
+    super::an_end_in_the_middle_ends_all(begin, Command::RekeyIke(CONNECTION));
 }
 
 #[test]
 fn an_sa_without_ml_kem_is_rekeyed_without() {
-    let mut sim = Simulation::new(Instant::now(), 3, Limits::default(), Weather::FAIR);
-    let now = sim.now;
-    for side in 0..2 {
+    let mut sim = Simulation::between(3, Limits::default(), Weather::FAIR, |side| {
         let mut connection = setup::connection(side, CHILDREN);
-        if side == 0 {
-            connection.proposals[0].additional_key_exchanges = vec![vec![KeyEncapsulation::MlKem768]];
-        }
-        sim.hosts[side].engine.set_connection(now, connection);
-        sim.drain(side);
-    }
+        additional(&mut connection, if side == 0 { &BOTH[..1] } else { &[] });
+        connection
+    });
     sim.run(Duration::from_secs(60));
     for side in 0..2 {
         sim.command(side, Command::RekeyIke(CONNECTION));
