@@ -148,7 +148,6 @@ fn a_revocation_ends_what_rests_on_it_and_time_does_too() {
 
     let mut sim = run(sides(), Weather::FAIR);
     assert_eq!(sim.disagreement(CHILD), None);
-    let now = sim.now;
     let trust = TrustMaterial { revocation_lists: vec![ca.revocation_list(&[77], 12)], ..ca.trust() };
     let judging = Authentication { remote: remote(trust), ..both(&certified(&ca, 1, p256()), ca.trust()) };
     sim.configure(1, connection(1, judging));
