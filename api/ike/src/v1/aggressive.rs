@@ -10,6 +10,7 @@ use super::peer::Peer;
 use super::phase_one::{PhaseOne, Stage, Up};
 use super::proof::{Method, Refusal, certificate_requests, check_identity};
 use super::proposals::{PhaseOneChoice, choose_phase_one, offer_phase_one_in};
+use super::received::Received;
 use super::sealed::{open, seal};
 use super::vendor::Announced;
 use crate::crypto::{KeyPair, Spis};
@@ -17,10 +18,8 @@ use crate::v2::core::Core;
 use crate::v2::nat::missing;
 use crate::wire::WireIdentity;
 use crate::wire::isakmp::registry::payload as kind;
-use crate::wire::isakmp::{
-    Exchange, Header, Payload, decode_chain, decode_sa, encode_sa, phase_one_identity_body,
-};
-use crate::{Cause, Classified, Connection, IkeSaId, Path, Phase};
+use crate::wire::isakmp::{Exchange, Header, Payload, decode_sa, encode_sa, phase_one_identity_body};
+use crate::{Cause, Classified, Connection, IkeSaId, Phase};
 
 /// An identity payload's body; the port says nothing, for the exchange may move to another one.
 fn identity_body(config: &Connection) -> Vec<u8> {
@@ -67,25 +66,19 @@ impl Peer {
     }
 
     /// Takes in a message of aggressive mode of a phase 1 that is known.
-    #[expect(clippy::too_many_arguments, reason = "a message and its place")]
     pub(super) fn handle_aggressive_mode(
         &mut self,
         core: &mut Core,
         now: Instant,
         id: IkeSaId,
-        path: Path,
-        header: &Header,
-        message: &[u8],
-        body: &[u8],
+        received: &Received<'_>,
     ) -> Classified {
         let Some(found) = self.phase_ones.get(&id) else { return Classified::Dropped("unknown_cookies") };
-        match (&found.stage, header.message_id) {
-            (Stage::AggressiveSent { .. }, 0) if !header.encrypted => {
-                self.aggressive_answered(core, now, id, header, message, body)
+        match (&found.stage, received.header.message_id) {
+            (Stage::AggressiveSent { .. }, 0) if !received.header.encrypted => {
+                self.aggressive_answered(core, now, id, received)
             }
-            (Stage::AggressiveAnswered { .. }, 0) => {
-                self.aggressive_proven(core, now, id, path, header, message, body)
-            }
+            (Stage::AggressiveAnswered { .. }, 0) => self.aggressive_proven(core, now, id, received),
             _ => Classified::Dropped("unexpected_message"),
         }
     }
@@ -96,12 +89,11 @@ impl Peer {
         core: &mut Core,
         now: Instant,
         id: IkeSaId,
-        header: &Header,
-        message: &[u8],
-        body: &[u8],
+        received: &Received<'_>,
     ) -> Classified {
-        let Ok((payloads, [])) = decode_chain(header.first, body) else {
-            return Classified::Dropped("bad_chain");
+        let payloads = match received.payloads() {
+            Ok(payloads) => payloads,
+            Err(dropped) => return dropped,
         };
         let first_contact = self.is_first_contact(core);
         let Some(found) = self.phase_ones.get_mut(&id) else { return Classified::Dropped("unknown_cookies") };
@@ -124,7 +116,7 @@ impl Peer {
             return Classified::Dropped("bad_value");
         }
         let Ok(shared) = key_pair.agree(public) else { return Classified::Dropped("invalid_public_value") };
-        let cookies = Spis { responder: header.cookie_r, ..found.cookies };
+        let cookies = Spis { responder: received.header.cookie_r, ..found.cookies };
         let agreed = Agreed {
             suite: choice.suite,
             lifetime: choice.lifetime,
@@ -184,7 +176,7 @@ impl Peer {
         let answer = seal(&keyed.keys, &mut chain, found.header(Exchange::AggressiveMode, 0), &payloads_3);
         found.retransmission = None;
         // The peer repeats its message until it has this one.
-        found.heard(message, answer.clone());
+        found.heard(received.message, answer.clone());
         let up = Up::new(keyed, chain, certificates, now, &mut core.random);
         found.stage = Stage::Up(Box::new(up));
         found.send(core, now, &answer);
@@ -193,14 +185,11 @@ impl Peer {
     }
 
     /// Message 1: all that can be told before the initiator has proven anything.
-    #[expect(clippy::too_many_arguments, reason = "a message and its place")]
     pub(super) fn answer_aggressive(
         &mut self,
         core: &mut Core,
         now: Instant,
-        path: Path,
-        header: &Header,
-        message: &[u8],
+        received: &Received<'_>,
         payloads: &[Payload],
         choice: PhaseOneChoice,
     ) -> Classified {
@@ -219,10 +208,10 @@ impl Peer {
         let Ok(shared) = key_pair.agree(public_i) else { return Classified::Dropped("invalid_public_value") };
         let nonce_r = core.random.array::<NONCE_LEN_BYTES>();
         let id = core.new_ike_sa_id();
-        let cookies = Spis { initiator: header.cookie_i, responder: core.new_ike_spi(id) };
+        let cookies = Spis { initiator: received.header.cookie_i, responder: core.new_ike_spi(id) };
         let identity_r = identity_body(&self.config);
         let chosen = encode_sa(&[choice.answer]);
-        let our_header = Header { cookie_r: cookies.responder, ..*header };
+        let our_header = Header { cookie_r: cookies.responder, ..received.header };
         let mut fitting = None;
         for (nonce_len, announced) in shorter_and_shorter(Announced::read(payloads)) {
             let nonce_r = nonce_r.get(..nonce_len).unwrap_or(&nonce_r);
@@ -252,15 +241,15 @@ impl Peer {
             answer.extend(announced.payloads());
             if let Some(dialect) = announced.nat {
                 let forced = self.config.forces_nat_traversal();
-                answer.extend(nat::detection(dialect, keyed.suite.hash, cookies, path, forced));
+                answer.extend(nat::detection(dialect, keyed.suite.hash, cookies, received.path, forced));
             }
             let answer = clear(our_header, &answer);
-            if answer.len() <= message.len() {
+            if answer.len() <= received.message.len() {
                 fitting = Some((keyed, announced, answer));
                 break;
             }
             // Another signature would be made for nothing.
-            if answer.len() > message.len().saturating_add(MOST_SAVED_BYTES) {
+            if answer.len() > received.message.len().saturating_add(MOST_SAVED_BYTES) {
                 break;
             }
         }
@@ -269,26 +258,22 @@ impl Peer {
             return Classified::Dropped("aggressive_mode_answer_too_long");
         };
         let stage = Stage::AggressiveAnswered { keyed: Box::new(keyed), identity: identity_i.to_vec() };
-        let mut found = PhaseOne::new(id, false, cookies, path, now, stage);
+        let mut found = PhaseOne::new(id, false, cookies, received.path, now, stage);
         found.announced = announced;
-        found.heard(message, answer.clone());
+        found.heard(received.message, answer.clone());
         // In one piece, as the question came: pieces are more bytes.
-        core.transmit(path, &answer);
+        core.transmit(received.path, &answer);
         self.phase_ones.insert(id, found);
         Classified::Ike
     }
 
     /// Message 3: the initiator's proof, encrypted or not.
-    #[expect(clippy::too_many_arguments, reason = "a message and its place")]
     fn aggressive_proven(
         &mut self,
         core: &mut Core,
         now: Instant,
         id: IkeSaId,
-        path: Path,
-        header: &Header,
-        message: &[u8],
-        body: &[u8],
+        received: &Received<'_>,
     ) -> Classified {
         let Some(found) = self.phase_ones.get_mut(&id) else { return Classified::Dropped("unknown_cookies") };
         let Stage::AggressiveAnswered { keyed, identity } = &mut found.stage else {
@@ -296,17 +281,17 @@ impl Peer {
         };
         let unix_secs = core.unix_secs(now);
         let hash = keyed.proof_hash(true, found.cookies, identity);
-        let judged = if header.encrypted {
-            let unverified = open(&keyed.keys, &keyed.chain, header, body).ok_or(Refusal::Unproven);
+        let judged = if received.header.encrypted {
+            let unverified = open(&keyed.keys, &keyed.chain, received).ok_or(Refusal::Unproven);
             unverified
                 .and_then(|found| found.judge(|all| keyed.judge(&self.config, all, &hash, unix_secs)))
                 .map(|(verified, certificates)| (verified.payloads, verified.next, certificates))
         } else {
-            match decode_chain(header.first, body) {
-                Ok((payloads, [])) => keyed
+            match received.payloads() {
+                Ok(payloads) => keyed
                     .judge(&self.config, &payloads, &hash, unix_secs)
                     .map(|certificates| (payloads, keyed.chain.clone(), certificates)),
-                _ => Err(Refusal::Unproven),
+                Err(_) => Err(Refusal::Unproven),
             }
         };
         let (payloads, chain, certificates) = match judged {
@@ -325,11 +310,12 @@ impl Peer {
         };
         if let Some(dialect) = found.announced.nat {
             let forced = self.config.forces_nat_traversal();
-            found.nat = nat::detect(dialect, keyed.suite.hash, found.cookies, path, &payloads, forced);
+            found.nat =
+                nat::detect(dialect, keyed.suite.hash, found.cookies, received.path, &payloads, forced);
         }
         let initial_contact = says_initial_contact(&payloads);
-        found.path = path;
-        found.heard(message, Vec::new());
+        found.path = received.path;
+        found.heard(received.message, Vec::new());
         if let Stage::AggressiveAnswered { keyed, .. } = std::mem::replace(&mut found.stage, Stage::Closed) {
             let up = Up::new(*keyed, chain, certificates, now, &mut core.random);
             found.stage = Stage::Up(Box::new(up));

@@ -12,6 +12,7 @@ use super::peer::Peer;
 use super::phase_one::Stage;
 use super::proof::check_identity;
 use super::proposals::describe;
+use super::received::Received;
 use super::vendor::Announced;
 use crate::cert::PeerCertificates;
 use crate::engine::{Engine, Timer};
@@ -20,7 +21,7 @@ use crate::v2::connection::ConnectionState;
 use crate::v2::core::{Core, Followup};
 use crate::v2::nat::MISSING;
 use crate::wire::isakmp::registry::{notify, payload as kind};
-use crate::wire::isakmp::{Exchange, Header, Notify, Payload, decode_chain, decode_sa};
+use crate::wire::isakmp::{Exchange, Header, Notify, Payload, decode_sa};
 use crate::{
     Cause, ChildId, Classified, Connection, ConnectionId, DataplaneEvent, Event, IkeSaId, OperationId, Path,
     Phase, Version,
@@ -107,26 +108,21 @@ impl Peer {
     }
 
     /// Takes in a message whose cookies are those of this phase 1.
-    fn handle(
-        &mut self,
-        core: &mut Core,
-        now: Instant,
-        id: IkeSaId,
-        path: Path,
-        message: &[u8],
-    ) -> Classified {
-        let Ok((header, body)) = Header::decode(message) else { return Classified::Dropped("bad_header") };
+    fn handle(&mut self, core: &mut Core, now: Instant, id: IkeSaId, received: &Received<'_>) -> Classified {
         let Some(found) = self.phase_ones.get_mut(&id) else { return Classified::Dropped("unknown_cookies") };
+        let Received { path, header, message, body } = *received;
         self.arrival = path;
         if fragment::is_piece(&header) {
             return match found.assembly.add(body) {
                 Ok(None) => Classified::Ike,
                 Ok(Some(whole)) => {
                     let cookies = |header: &Header| (header.cookie_i, header.cookie_r);
-                    let inner = Header::decode(&whole).map(|(inner, _)| inner);
-                    match inner {
-                        Ok(inner) if cookies(&inner) == cookies(&header) && !fragment::is_piece(&inner) => {
-                            self.handle(core, now, id, path, &whole)
+                    match Received::decode(path, &whole) {
+                        Ok(inner)
+                            if cookies(&inner.header) == cookies(&header)
+                                && !fragment::is_piece(&inner.header) =>
+                        {
+                            self.handle(core, now, id, &inner)
                         }
                         _ => Classified::Dropped("bad_fragment"),
                     }
@@ -138,52 +134,43 @@ impl Peer {
             Exchange::MainMode | Exchange::AggressiveMode if found.repeats(core, now, message) => {
                 Classified::Ike
             }
-            Exchange::AggressiveMode => {
-                self.handle_aggressive_mode(core, now, id, path, &header, message, body)
-            }
+            Exchange::AggressiveMode => self.handle_aggressive_mode(core, now, id, received),
             Exchange::QuickMode if matches!(found.stage, Stage::AggressiveAnswered { .. }) => {
                 // The initiator's proof was lost, and nobody else knows: asked again, it gives it again.
                 found.repeat_answer(core, now);
                 Classified::Dropped("unexpected_message")
             }
-            Exchange::MainMode => self.handle_main_mode(core, now, id, path, &header, message, body),
+            Exchange::MainMode => self.handle_main_mode(core, now, id, received),
             Exchange::QuickMode if header.message_id != 0 => {
                 let key = (id, header.message_id);
                 if self.quicks.contains_key(&key) {
-                    self.continue_quick(core, now, key, &header, message, body)
+                    self.continue_quick(core, now, key, received)
                 } else {
-                    self.answer_quick(core, now, id, &header, message, body)
+                    self.answer_quick(core, now, id, received)
                 }
             }
-            Exchange::Informational => self.handle_informational(core, now, id, &header, body),
+            Exchange::Informational => self.handle_informational(core, now, id, received),
             _ => Classified::Dropped("unexpected_exchange"),
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a message and its place")]
     fn handle_main_mode(
         &mut self,
         core: &mut Core,
         now: Instant,
         id: IkeSaId,
-        path: Path,
-        header: &Header,
-        message: &[u8],
-        body: &[u8],
+        received: &Received<'_>,
     ) -> Classified {
         let Some(found) = self.phase_ones.get(&id) else { return Classified::Dropped("unknown_cookies") };
-        if header.message_id != 0 {
+        if received.header.message_id != 0 {
             return Classified::Dropped("bad_header");
         }
-        match (&found.stage, header.encrypted) {
-            (Stage::SaSent { .. }, false) => self.sa_answered(core, now, id, header, message, body),
-            (Stage::KeySent { .. }, false) => self.key_answered(core, now, id, header, message, body),
-            (Stage::IdSent(_), true) => self.id_answered(core, now, id, header, message, body),
-            (Stage::SaAnswered { .. }, false) => match decode_chain(header.first, body) {
-                Ok((payloads, [])) => self.answer_key(core, now, id, path, message, &payloads),
-                _ => Classified::Dropped("bad_chain"),
-            },
-            (Stage::KeyAnswered(_), true) => self.answer_id(core, now, id, path, header, message, body),
+        match (&found.stage, received.header.encrypted) {
+            (Stage::SaSent { .. }, false) => self.sa_answered(core, now, id, received),
+            (Stage::KeySent { .. }, false) => self.key_answered(core, now, id, received),
+            (Stage::IdSent(_), true) => self.id_answered(core, now, id, received),
+            (Stage::SaAnswered { .. }, false) => self.answer_key(core, now, id, received),
+            (Stage::KeyAnswered(_), true) => self.answer_id(core, now, id, received),
             _ => Classified::Dropped("unexpected_message"),
         }
     }
@@ -192,10 +179,11 @@ impl Peer {
 impl Engine {
     /// A message of version 1, without the non-ESP marker.
     pub(crate) fn handle_isakmp(&mut self, now: Instant, path: Path, message: &[u8]) -> Classified {
-        let (header, body) = match Header::decode(message) {
-            Ok(decoded) => decoded,
+        let received = match Received::decode(path, message) {
+            Ok(received) => received,
             Err(error) => return Classified::Dropped(error.name()),
         };
+        let header = received.header;
         let asked = |peer: &Peer| peer.options().aggressive_mode && peer.is_between(&self.core, path);
         if header.exchange == Exchange::AggressiveMode && !self.v1.peers.values().any(asked) {
             // A hash under the key for whoever asks: not without being told to (RFC 2409 section 5.4; RFC 9395).
@@ -205,7 +193,7 @@ impl Engine {
             if header.exchange == Exchange::Informational {
                 return Classified::Dropped("unauthenticated_informational");
             }
-            return self.handle_first(now, path, &header, message, body);
+            return self.handle_first(now, &received);
         }
         let found = [header.cookie_r, header.cookie_i].into_iter().find_map(|cookie| {
             let id = *self.core.by_spi.get(&cookie)?;
@@ -218,19 +206,13 @@ impl Engine {
         });
         let Some((connection, id)) = found else { return Classified::Dropped("unknown_cookies") };
         let mut classified = Classified::Dropped("panicked");
-        self.with_peer(now, connection, |peer, core| classified = peer.handle(core, now, id, path, message));
+        self.with_peer(now, connection, |peer, core| classified = peer.handle(core, now, id, &received));
         classified
     }
 
     /// Message 1 of a phase 1.
-    fn handle_first(
-        &mut self,
-        now: Instant,
-        path: Path,
-        header: &Header,
-        message: &[u8],
-        body: &[u8],
-    ) -> Classified {
+    fn handle_first(&mut self, now: Instant, received: &Received<'_>) -> Classified {
+        let Received { path, header, message, .. } = *received;
         let aggressive = header.exchange == Exchange::AggressiveMode;
         let begins = aggressive || header.exchange == Exchange::MainMode;
         if !begins || header.message_id != 0 || header.encrypted {
@@ -251,8 +233,9 @@ impl Engine {
         if total >= self.core.limits.half_open || from_source >= self.core.limits.half_open_per_source {
             return Classified::Dropped("half_open_limit");
         }
-        let Ok((payloads, [])) = decode_chain(header.first, body) else {
-            return Classified::Dropped("bad_chain");
+        let payloads = match received.payloads() {
+            Ok(payloads) => payloads,
+            Err(dropped) => return dropped,
         };
         let theirs = sole(&payloads, kind::SA).map(decode_sa);
         let Some(Ok(theirs)) = theirs else { return Classified::Dropped("missing_payload") };
@@ -284,25 +267,26 @@ impl Engine {
                     Cause::NoProposalChosen { phase: Phase::MainMode, ours, theirs: describe(&theirs) };
                 self.core.event(Event::IkeDown { connection: id, cause, retry_in: None });
             }
-            self.refuse_first(path, header, message);
+            self.refuse_first(received);
             return Classified::Dropped("no_proposal_chosen");
         };
         let mut classified = Classified::Ike;
         self.with_peer(now, connection, |peer, core| {
             if aggressive {
-                classified = peer.answer_aggressive(core, now, path, header, message, &payloads, choice);
+                classified = peer.answer_aggressive(core, now, received, &payloads, choice);
             } else {
-                peer.answer_sa(core, now, path, header, message, &payloads, choice);
+                peer.answer_sa(core, now, received, &payloads, choice);
             }
         });
         classified
     }
 
     /// NO-PROPOSAL-CHOSEN in clear, as a hint; never longer than what it answers.
-    fn refuse_first(&mut self, path: Path, header: &Header, message: &[u8]) {
+    fn refuse_first(&mut self, received: &Received<'_>) {
+        let Received { path, header, message, .. } = *received;
         let notify = Notify::about_isakmp(notify::NO_PROPOSAL_CHOSEN, (header.cookie_i, 0), Vec::new());
         let message_id = self.core.random.u32().max(1);
-        let header = Header { exchange: Exchange::Informational, message_id, ..*header };
+        let header = Header { exchange: Exchange::Informational, message_id, ..header };
         let answer = clear(header, &[Payload::new(kind::NOTIFY, notify.encode())]);
         if answer.len() <= message.len() {
             self.core.transmit(path, &answer);

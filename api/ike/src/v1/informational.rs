@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use super::peer::Peer;
 use super::phase_one::{Farewell, Life, PhaseOne, Probe, Stage};
 use super::quick::Step;
+use super::received::Received;
 use super::sealed::{IvChain, open, seal, with_hash};
 use crate::exchange::after;
 use crate::v2::core::Core;
 use crate::wire::isakmp::registry::{notify, payload as kind, protocol};
-use crate::wire::isakmp::{Delete, Exchange, Header, Notify, Payload};
+use crate::wire::isakmp::{Delete, Exchange, Notify, Payload};
 use crate::{Cause, Classified, IkeSaId, Phase};
 
 /// A DELETE is said this often, because none is acknowledged.
@@ -25,9 +26,9 @@ impl Peer {
         core: &mut Core,
         now: Instant,
         id: IkeSaId,
-        header: &Header,
-        body: &[u8],
+        received: &Received<'_>,
     ) -> Classified {
+        let header = &received.header;
         let Some(up) = self.up_of(id) else { return Classified::Dropped("unauthenticated_informational") };
         if !header.encrypted {
             return Classified::Dropped("unauthenticated_informational");
@@ -37,7 +38,7 @@ impl Peer {
         }
         let chain = IvChain::exchange(&up.keys, &up.chain, header.message_id);
         let message_id = header.message_id.to_be_bytes();
-        let verified = open(&up.keys, &chain, header, body)
+        let verified = open(&up.keys, &chain, received)
             .and_then(|unverified| unverified.verify(|rest| up.keys.message_hash(&[&message_id, rest])));
         let Some(verified) = verified else { return Classified::Dropped("unauthenticated_informational") };
         up.use_up(now, header.message_id);

@@ -8,6 +8,7 @@ use super::peer::Peer;
 use super::phase_one::{PhaseOne, Stage, Up};
 use super::proof::{Method, Refusal, certificate_requests, check_identity};
 use super::proposals::{choose_phase_one, describe, offer_phase_one};
+use super::received::Received;
 use super::sealed::{open, seal};
 use super::vendor::Announced;
 use crate::crypto::{KeyPair, Spis};
@@ -16,8 +17,7 @@ use crate::v2::nat::MISSING;
 use crate::wire::WireIdentity;
 use crate::wire::isakmp::registry::{notify, payload as kind};
 use crate::wire::isakmp::{
-    Exchange, Header, Notify, Payload, decode_chain, decode_sa, encode_chain, encode_sa,
-    phase_one_identity_body,
+    Exchange, Header, Notify, Payload, decode_sa, encode_chain, encode_sa, phase_one_identity_body,
 };
 use crate::{Cause, Classified, IkeSaId, Phase};
 
@@ -87,12 +87,11 @@ impl Peer {
         core: &mut Core,
         now: Instant,
         id: IkeSaId,
-        header: &Header,
-        message: &[u8],
-        body: &[u8],
+        received: &Received<'_>,
     ) -> Classified {
-        let Ok((payloads, [])) = decode_chain(header.first, body) else {
-            return Classified::Dropped("bad_chain");
+        let payloads = match received.payloads() {
+            Ok(payloads) => payloads,
+            Err(dropped) => return dropped,
         };
         let forced = self.config.forces_nat_traversal();
         let Some(found) = self.phase_ones.get_mut(&id) else { return Classified::Dropped("unknown_cookies") };
@@ -113,7 +112,7 @@ impl Peer {
             return Classified::Dropped("no_key_pair");
         };
         let sa = sa.clone();
-        found.cookies.responder = header.cookie_r;
+        found.cookies.responder = received.header.cookie_r;
         found.announced = announced;
         let nonce = core.random.array::<NONCE_LEN_BYTES>().to_vec();
         let mut payloads = vec![
@@ -127,7 +126,7 @@ impl Peer {
         let (suite, lifetime) = (choice.suite, choice.lifetime);
         found.stage = Stage::KeySent { sa, suite, lifetime, key_pair, nonce };
         let answer = clear(found.header(Exchange::MainMode, 0), &payloads);
-        found.heard(message, Vec::new());
+        found.heard(received.message, Vec::new());
         found.ask(core, now, answer);
         Classified::Ike
     }
@@ -138,12 +137,11 @@ impl Peer {
         core: &mut Core,
         now: Instant,
         id: IkeSaId,
-        header: &Header,
-        message: &[u8],
-        body: &[u8],
+        received: &Received<'_>,
     ) -> Classified {
-        let Ok((payloads, [])) = decode_chain(header.first, body) else {
-            return Classified::Dropped("bad_chain");
+        let payloads = match received.payloads() {
+            Ok(payloads) => payloads,
+            Err(dropped) => return dropped,
         };
         let first_contact = self.is_first_contact(core);
         let forced = self.config.forces_nat_traversal();
@@ -198,7 +196,7 @@ impl Peer {
         let header = found.header(Exchange::MainMode, 0);
         let answer = seal(&keyed.keys, &mut keyed.chain, header, &payloads);
         found.stage = Stage::IdSent(Box::new(keyed));
-        found.heard(message, Vec::new());
+        found.heard(received.message, Vec::new());
         found.ask(core, now, answer);
         Classified::Ike
     }
@@ -209,14 +207,12 @@ impl Peer {
         core: &mut Core,
         now: Instant,
         id: IkeSaId,
-        header: &Header,
-        message: &[u8],
-        body: &[u8],
+        received: &Received<'_>,
     ) -> Classified {
         let Some(found) = self.phase_ones.get_mut(&id) else { return Classified::Dropped("unknown_cookies") };
         let Stage::IdSent(keyed) = &mut found.stage else { return Classified::Dropped("unexpected_message") };
         let unix_secs = core.unix_secs(now);
-        let unverified = open(&keyed.keys, &keyed.chain, header, body).ok_or(Refusal::Unproven);
+        let unverified = open(&keyed.keys, &keyed.chain, received).ok_or(Refusal::Unproven);
         let judged = unverified.and_then(|unverified| {
             unverified.judge_identity(|payloads, identity| {
                 let hash = keyed.proof_hash(false, found.cookies, identity);
@@ -241,7 +237,7 @@ impl Peer {
             self.attempt_failed(core, now, id, cause);
             return Classified::Ike;
         }
-        found.heard(message, Vec::new());
+        found.heard(received.message, Vec::new());
         found.retransmission = None;
         if let Stage::IdSent(keyed) = std::mem::replace(&mut found.stage, Stage::Closed) {
             let up = Up::new(*keyed, verified.next, certificates, now, &mut core.random);

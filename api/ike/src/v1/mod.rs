@@ -34,6 +34,7 @@ mod proof;
 pub(crate) mod proposals;
 mod quick;
 mod quick_answer;
+mod received;
 mod respond;
 mod sealed;
 pub(crate) mod selectors;

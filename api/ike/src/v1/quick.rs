@@ -8,6 +8,7 @@ use super::nat;
 use super::peer::Peer;
 use super::phase_one::{Life, PhaseOne, rekey_margin};
 use super::proposals::{PhaseTwoChoice, choose_phase_two, describe, group_of, offer_phase_two};
+use super::received::Received;
 use super::sealed::{IvChain, open, seal, with_hash};
 use super::selectors::{self, Named};
 use crate::crypto::{EspSuite, KeyPair, PhaseOneKeys};
@@ -16,7 +17,7 @@ use crate::v2::core::{Core, Followup};
 use crate::v2::sa::RequestDigest;
 use crate::v2::selectors::describe as describe_selectors;
 use crate::wire::isakmp::registry::{payload as kind, protocol};
-use crate::wire::isakmp::{Delete, Exchange, Header, Payload, PhaseTwoId, decode_sa, encode_sa};
+use crate::wire::isakmp::{Delete, Exchange, Payload, PhaseTwoId, decode_sa, encode_sa};
 use crate::{
     Cause, ChildConfig, ChildId, ChildLifetime, ChildPair, Classified, EspKeys, Event, IkeSaId, Mode,
     OperationId, Phase, SaOperation,
@@ -284,16 +285,14 @@ impl Peer {
         core: &mut Core,
         now: Instant,
         key: (IkeSaId, u32),
-        header: &Header,
-        message: &[u8],
-        body: &[u8],
+        received: &Received<'_>,
     ) -> Classified {
         let Some(quick) = self.quicks.get_mut(&key) else { return Classified::Dropped("unknown_message_id") };
         let Some(found) = self.phase_ones.get_mut(&key.0) else {
             return Classified::Dropped("unknown_cookies");
         };
         if let Some((digest, answer, left)) = &mut quick.heard
-            && *digest == RequestDigest::new(message)
+            && *digest == RequestDigest::new(received.message)
         {
             if *left > 0 && !answer.is_empty() {
                 *left = left.saturating_sub(1);
@@ -304,10 +303,10 @@ impl Peer {
             return Classified::Ike;
         }
         let Some(up) = found.up() else { return Classified::Dropped("unexpected_message") };
-        let Some(unverified) = open(&up.keys, &quick.chain, header, body) else {
+        let Some(unverified) = open(&up.keys, &quick.chain, received) else {
             return Classified::Dropped("integrity");
         };
-        let id = header.message_id.to_be_bytes();
+        let id = received.header.message_id.to_be_bytes();
         match &quick.step {
             Step::Asked(asked) => {
                 let verified = unverified.verify(|rest| up.keys.message_hash(&[&id, &asked.nonce, rest]));
@@ -316,7 +315,7 @@ impl Peer {
                 quick.retransmission = None;
                 let Some(quick) = self.quicks.remove(&key) else { return Classified::Ike };
                 self.heard(core, now, key.0);
-                self.conclude(core, now, quick, message, &verified.payloads);
+                self.conclude(core, now, quick, received.message, &verified.payloads);
                 Classified::Ike
             }
             Step::Answered { confirmation, spi_in } => {

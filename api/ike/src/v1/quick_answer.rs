@@ -7,6 +7,7 @@ use super::nat;
 use super::peer::Peer;
 use super::proposals::{choose_phase_two, describe, mode_of, offer_phase_two};
 use super::quick::{Agreement, Quick, Step};
+use super::received::Received;
 use super::sealed::{IvChain, open, seal, with_hash};
 use super::selectors::{self, Named};
 use crate::crypto::KeyPair;
@@ -14,7 +15,7 @@ use crate::v2::core::Core;
 use crate::v2::sa::RequestDigest;
 use crate::v2::selectors::describe as describe_selectors;
 use crate::wire::isakmp::registry::{notify, payload as kind};
-use crate::wire::isakmp::{Exchange, Header, Notify, Payload, Proposal, decode_sa, encode_sa};
+use crate::wire::isakmp::{Exchange, Notify, Payload, Proposal, decode_sa, encode_sa};
 use crate::{Cause, ChildConfig, ChildPair, Classified, Event, IkeSaId, Mode, Phase};
 
 /// Why a quick mode is refused.
@@ -44,21 +45,19 @@ impl Peer {
         core: &mut Core,
         now: Instant,
         id: IkeSaId,
-        header: &Header,
-        message: &[u8],
-        body: &[u8],
+        received: &Received<'_>,
     ) -> Classified {
         if !self.takes_exchanges(id) {
             return Classified::Dropped("unexpected_message");
         }
-        let message_id = header.message_id;
+        let message_id = received.header.message_id;
         let Some(up) = self.up_of(id) else { return Classified::Dropped("unexpected_message") };
         if up.was_used(message_id) {
             return Classified::Dropped("message_id_used");
         }
         let chain = IvChain::exchange(&up.keys, &up.chain, message_id);
         let bytes = message_id.to_be_bytes();
-        let verified = open(&up.keys, &chain, header, body)
+        let verified = open(&up.keys, &chain, received)
             .and_then(|unverified| unverified.verify(|rest| up.keys.message_hash(&[&bytes, rest])));
         let Some(verified) = verified else { return Classified::Dropped("integrity") };
         up.use_up(now, message_id);
@@ -90,9 +89,14 @@ impl Peer {
             child: config.id,
             begun_at: now,
             chain,
-            step: Step::Answering { message: message.to_vec(), answer, confirmation, spi_in: pair.spi_in },
+            step: Step::Answering {
+                message: received.message.to_vec(),
+                answer,
+                confirmation,
+                spi_in: pair.spi_in,
+            },
             retransmission: None,
-            heard: Some((RequestDigest::new(message), Vec::new(), 0)),
+            heard: Some((RequestDigest::new(received.message), Vec::new(), 0)),
         };
         let key = quick.key();
         self.quicks.insert(key, quick);

@@ -9,6 +9,7 @@ use super::peer::Peer;
 use super::phase_one::{PhaseOne, Stage, Up};
 use super::proof::{Refusal, certificate_requests, check_identity};
 use super::proposals::{PhaseOneChoice, choose_phase_one};
+use super::received::Received;
 use super::sealed::{open, seal};
 use super::vendor::Announced;
 use crate::crypto::{KeyPair, Spis};
@@ -16,7 +17,7 @@ use crate::v2::core::Core;
 use crate::wire::WireIdentity;
 use crate::wire::isakmp::registry::payload as kind;
 use crate::wire::isakmp::{Exchange, Header, Payload, Proposal, encode_sa, phase_one_identity_body};
-use crate::{Cause, Classified, IkeSaId, Path};
+use crate::{Cause, Classified, IkeSaId};
 
 impl Peer {
     /// What we would choose of an offer.
@@ -25,36 +26,33 @@ impl Peer {
     }
 
     /// Message 1: answers with the choice; no more is said than was asked, and no key exchange is computed.
-    #[expect(clippy::too_many_arguments, reason = "a message and its place")]
     pub(super) fn answer_sa(
         &mut self,
         core: &mut Core,
         now: Instant,
-        path: Path,
-        header: &Header,
-        message: &[u8],
+        received: &Received<'_>,
         payloads: &[Payload],
         choice: PhaseOneChoice,
     ) -> Option<IkeSaId> {
         let sa = sole(payloads, kind::SA)?.to_vec();
         let id = core.new_ike_sa_id();
-        let cookies = Spis { initiator: header.cookie_i, responder: core.new_ike_spi(id) };
+        let cookies = Spis { initiator: received.header.cookie_i, responder: core.new_ike_spi(id) };
         let stage = Stage::SaAnswered { sa, suite: choice.suite, lifetime: choice.lifetime };
-        let mut found = PhaseOne::new(id, false, cookies, path, now, stage);
+        let mut found = PhaseOne::new(id, false, cookies, received.path, now, stage);
         let chosen = Payload::new(kind::SA, encode_sa(&[choice.answer]));
         let header = found.header(Exchange::MainMode, 0);
         // Nobody has shown yet that it receives where it says it is: no more bytes go there than came.
         let fitting = Announced::read(payloads).trimmed().into_iter().find_map(|announced| {
             let answer: Vec<_> = std::iter::once(chosen.clone()).chain(announced.payloads()).collect();
             let answer = clear(header, &answer);
-            (answer.len() <= message.len()).then_some((announced, answer))
+            (answer.len() <= received.message.len()).then_some((announced, answer))
         });
         let Some((announced, answer)) = fitting else {
             core.by_spi.remove(&cookies.responder);
             return None;
         };
         found.announced = announced;
-        found.heard(message, answer.clone());
+        found.heard(received.message, answer.clone());
         found.send(core, now, &answer);
         self.phase_ones.insert(id, found);
         Some(id)
@@ -66,17 +64,20 @@ impl Peer {
         core: &mut Core,
         now: Instant,
         id: IkeSaId,
-        path: Path,
-        message: &[u8],
-        payloads: &[Payload],
+        received: &Received<'_>,
     ) -> Classified {
+        let payloads = match received.payloads() {
+            Ok(payloads) => payloads,
+            Err(dropped) => return dropped,
+        };
         let forced = self.config.forces_nat_traversal();
         let Some(found) = self.phase_ones.get_mut(&id) else { return Classified::Dropped("unknown_cookies") };
         let Stage::SaAnswered { sa, suite, lifetime } = &found.stage else {
             return Classified::Dropped("unexpected_message");
         };
         let (sa, suite, lifetime) = (sa.clone(), *suite, *lifetime);
-        let (Some(public_i), Some(nonce_i)) = (sole(payloads, kind::KE), sole(payloads, kind::NONCE)) else {
+        let (Some(public_i), Some(nonce_i)) = (sole(&payloads, kind::KE), sole(&payloads, kind::NONCE))
+        else {
             return Classified::Dropped("missing_payload");
         };
         if !is_nonce(nonce_i) {
@@ -106,29 +107,25 @@ impl Peer {
             Payload::new(kind::NONCE, nonce_r.clone()),
         ];
         if let Some(dialect) = found.announced.nat {
-            found.nat = nat::detect(dialect, suite.hash, found.cookies, path, payloads, forced);
-            answer.extend(nat::detection(dialect, suite.hash, found.cookies, path, forced));
+            found.nat = nat::detect(dialect, suite.hash, found.cookies, received.path, &payloads, forced);
+            answer.extend(nat::detection(dialect, suite.hash, found.cookies, received.path, forced));
         }
         answer.extend(certificate_requests(&self.config.authentication));
         found.stage = Stage::KeyAnswered(Box::new(keyed));
-        found.path = path;
+        found.path = received.path;
         let answer = clear(found.header(Exchange::MainMode, 0), &answer);
-        found.heard(message, answer.clone());
+        found.heard(received.message, answer.clone());
         found.send(core, now, &answer);
         Classified::Ike
     }
 
     /// Message 5: who the initiator is; we say who we are.
-    #[expect(clippy::too_many_arguments, reason = "a message and its place")]
     pub(super) fn answer_id(
         &mut self,
         core: &mut Core,
         now: Instant,
         id: IkeSaId,
-        path: Path,
-        header: &Header,
-        message: &[u8],
-        body: &[u8],
+        received: &Received<'_>,
     ) -> Classified {
         // It is sent again.
         if self.awaits_first_contact(now) {
@@ -140,7 +137,7 @@ impl Peer {
         };
         let cookies = found.cookies;
         let unix_secs = core.unix_secs(now);
-        let unverified = open(&keyed.keys, &keyed.chain, header, body).ok_or(Refusal::Unproven);
+        let unverified = open(&keyed.keys, &keyed.chain, received).ok_or(Refusal::Unproven);
         let judged = unverified.and_then(|unverified| {
             unverified.judge_identity(|payloads, identity| {
                 let hash = keyed.proof_hash(true, cookies, identity);
@@ -193,8 +190,8 @@ impl Peer {
         };
         let answer = seal(&keyed.keys, &mut chain, header, &payloads);
         // The initiator may have moved to port 4500, and its NAT given it another one.
-        found.path = path;
-        found.heard(message, answer.clone());
+        found.path = received.path;
+        found.heard(received.message, answer.clone());
         if let Stage::KeyAnswered(keyed) = std::mem::replace(&mut found.stage, Stage::Closed) {
             let up = Up::new(*keyed, chain, certificates, now, &mut core.random);
             found.stage = Stage::Up(Box::new(up));

@@ -4,6 +4,7 @@ use zeroize::Zeroizing;
 
 use super::initiate::sole;
 use super::proof::Refusal;
+use super::received::Received;
 use crate::crypto::{PhaseOneKeys, Secret, equal};
 use crate::wire::isakmp::{Header, Payload, decode_chain, encode_chain, registry::payload as kind};
 
@@ -78,7 +79,8 @@ impl Unverified {
 }
 
 /// Decrypts the body of a message, if it is one.
-pub(super) fn open(keys: &PhaseOneKeys, chain: &IvChain, header: &Header, body: &[u8]) -> Option<Unverified> {
+pub(super) fn open(keys: &PhaseOneKeys, chain: &IvChain, received: &Received<'_>) -> Option<Unverified> {
+    let Received { header, body, .. } = *received;
     if !header.encrypted || body.is_empty() {
         return None;
     }
