@@ -40,7 +40,7 @@ pub enum OrderError {
     /// There is no such object, or it does not run.
     #[error("there is no {kind} named {name} in what runs now")]
     Unknown {
-        /// `tunnel` or `crypto-map`.
+        /// `tunnel`, `crypto-map` or `isakmp-sa`.
         kind: &'static str,
         /// Its name.
         name: String,
@@ -52,6 +52,14 @@ pub enum OrderError {
         name: String,
         /// Why.
         why: &'static str,
+    },
+    /// It is being negotiated, rekeyed or deleted.
+    #[error("the IKE SA {id} is {state}: only one that is established can be rekeyed")]
+    NotEstablished {
+        /// Its id.
+        id: String,
+        /// What it is instead.
+        state: &'static str,
     },
     /// The control plane does not run, or is ending.
     #[error("the control plane is not running")]
@@ -135,6 +143,14 @@ impl Handle {
         self.order(OrderKind::RekeyCryptoMap(name.to_owned())).await
     }
 
+    /// Rekeys an IKE SA; its IPsec SAs stay. Of several between the same peers, the one in use is meant.
+    ///
+    /// # Errors
+    /// See [`OrderError`].
+    pub async fn rekey_isakmp_sa(&self, id: &str) -> Result<(), OrderError> {
+        self.order(OrderKind::RekeyIsakmpSa(id.to_owned())).await
+    }
+
     /// Deletes the IKE SA that serves a tunnel, telling the peer, and negotiates anew. Other tunnels between the same
     /// peers share it.
     ///
@@ -185,5 +201,6 @@ pub(crate) struct Order {
 pub(crate) enum OrderKind {
     RekeyTunnel(String),
     RekeyCryptoMap(String),
+    RekeyIsakmpSa(String),
     ResetTunnel(String),
 }

@@ -201,6 +201,11 @@ impl Picture {
     }
 }
 
+/// An IKE SA as operators name it.
+pub(crate) fn isakmp_id_text(id: ike::IkeSaId) -> String {
+    format!("{:x}", id.0)
+}
+
 /// An SPI as operators write it.
 pub(crate) fn spi_text(spi: u32) -> String {
     format!("{spi:#010x}")

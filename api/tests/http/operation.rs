@@ -36,6 +36,7 @@ async fn orders_to_what_does_not_run_are_refused() {
     assert_eq!(order("/v1/tunnels/none/rekey").await.problem(), "not_found");
     assert_eq!(order("/v1/tunnels/gre1/rekey").await.problem(), "unavailable");
     assert_eq!(order("/v1/crypto-maps/map/rekey").await.problem(), "unavailable");
+    assert_eq!(order("/v1/isakmp-sas/1/rekey").await.problem(), "not_found");
 }
 
 #[tokio::test]

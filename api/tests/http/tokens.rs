@@ -36,6 +36,7 @@ async fn without_a_valid_token_there_is_no_answer() {
             ("GET", "/v1/events"),
             ("POST", "/v1/tunnels/a/rekey"),
             ("POST", "/v1/crypto-maps/a/rekey"),
+            ("POST", "/v1/isakmp-sas/a/rekey"),
             ("GET", "/metrics"),
         ] {
             let answer = send(&api, authorization, method, path).await;
@@ -54,7 +55,7 @@ async fn every_described_operation_but_health_wants_a_token() {
     let document = serde_json::to_value(api::router::openapi()).unwrap();
     for (path, item) in document["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys() {
-            let path = path.replace("{name}", "a");
+            let path = path.replace("{name}", "a").replace("{id}", "a");
             let answer = send(&api, None, &method.to_uppercase(), &path).await;
             let expected = if path == "/v1/health" { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
             assert_eq!(answer.status, expected, "{method} {path}");

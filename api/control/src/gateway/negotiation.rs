@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use ike::{ChildId, Command, Event, SaOperation};
+use ike::{ChildId, Command, ConnectionId, Event, SaOperation};
 
 use super::{Gateway, Inputs};
 use crate::compile::Owner;
 use crate::driver::Wish;
 use crate::handle::{Order, OrderError, OrderKind};
+use crate::picture::isakmp_id_text;
 use crate::sa_table::ADOPTED_LINGER;
 
 impl Gateway {
@@ -132,6 +133,9 @@ impl Gateway {
                 .child_of_tunnel(name)
                 .map(|(_, connection)| vec![Command::Terminate(connection), Command::Initiate(connection)]),
             OrderKind::RekeyCryptoMap(name) => self.children_of_map(name),
+            OrderKind::RekeyIsakmpSa(id) => {
+                self.connection_of_isakmp_sa(id).map(|connection| vec![Command::RekeyIke(connection)])
+            }
         };
         let answer = commands.map(|commands| {
             for command in commands {
@@ -143,7 +147,7 @@ impl Gateway {
         let _ = order.answer.send(answer);
     }
 
-    fn child_of_tunnel(&self, name: &str) -> Result<(ChildId, ike::ConnectionId), OrderError> {
+    fn child_of_tunnel(&self, name: &str) -> Result<(ChildId, ConnectionId), OrderError> {
         let unknown = || OrderError::Unknown { kind: "tunnel", name: name.to_owned() };
         let compiled = self.compiled.as_ref().ok_or_else(unknown)?;
         if !compiled.tunnels.contains_key(name) {
@@ -154,6 +158,16 @@ impl Gateway {
             OrderError::NotProtected { name: name.to_owned(), why }
         })?;
         Ok((id, child.connection))
+    }
+
+    fn connection_of_isakmp_sa(&self, id: &str) -> Result<ConnectionId, OrderError> {
+        let unknown = || OrderError::Unknown { kind: "isakmp-sa", name: id.to_owned() };
+        let views = self.driver.isakmp_sas(Instant::now());
+        let view = views.into_iter().find(|view| isakmp_id_text(view.id) == id).ok_or_else(unknown)?;
+        if view.state != "established" {
+            return Err(OrderError::NotEstablished { id: id.to_owned(), state: view.state });
+        }
+        view.connection.ok_or_else(unknown)
     }
 
     fn children_of_map(&self, name: &str) -> Result<Vec<Command>, OrderError> {

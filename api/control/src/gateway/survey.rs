@@ -13,7 +13,7 @@ use zeroize::Zeroize;
 use super::{Gateway, natted};
 use crate::compile::{Compiled, Object, Owner, PolicyKey};
 use crate::netlink::NextHop;
-use crate::picture::{self, Picture, SaPicture, TunnelPicture, port_text, spi_text};
+use crate::picture::{self, Picture, SaPicture, TunnelPicture, isakmp_id_text, port_text, spi_text};
 use crate::recursion;
 use crate::state::{Facts, Protection, judge};
 use crate::view::{Condition, Direction, FlowState, IpsecSa, IsakmpSa, ReplayCounters};
@@ -295,7 +295,7 @@ impl Gateway {
         views
             .into_iter()
             .map(|sa| IsakmpSa {
-                id: format!("{:x}", sa.id.0),
+                id: isakmp_id_text(sa.id),
                 local: sa.path.local.to_string(),
                 remote: sa.path.remote.to_string(),
                 spi_initiator: format!("{:#018x}", sa.spi_i),
