@@ -10,6 +10,7 @@ pub mod artifacts;
 pub mod checks;
 pub mod command;
 pub mod configuration;
+pub mod echo;
 pub mod foreign;
 pub mod frr;
 pub mod gateway;

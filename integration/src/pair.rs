@@ -59,7 +59,7 @@ impl Pair {
     }
 
     /// Pings from alpha's host to beta's in the background.
-    pub fn pinging(&self, seconds: u32) -> Result<Pinging> {
+    pub fn pinging(&self, seconds: u16) -> Result<Pinging> {
         pinging(&self.lab, BETA, seconds)
     }
 }
@@ -123,13 +123,13 @@ impl Mapped {
     }
 
     /// Pings from alpha's host to gamma's in the background.
-    pub fn pinging(&self, seconds: u32) -> Result<Pinging> {
+    pub fn pinging(&self, seconds: u16) -> Result<Pinging> {
         pinging(&self.lab, GAMMA, seconds)
     }
 }
 
-fn pinging(lab: &Lab, to: Site, seconds: u32) -> Result<Pinging> {
-    Pinging::start(lab.host(ALPHA)?, &to.host()[0], seconds, &lab.dir)
+fn pinging(lab: &Lab, to: Site, seconds: u16) -> Result<Pinging> {
+    Pinging::start(lab.host(ALPHA)?, &to.host()[0], seconds)
 }
 
 /// The tunnel to gamma as an ipsec-profile protects it, with these changes to the isakmp-policy.

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 #[test]
 fn without_culvertd_no_packet_is_lost_and_afterwards_the_tables_agree() -> Result<()> {
     let pair = Pair::up()?;
-    let mut traffic = pair.pinging(10)?;
+    let traffic = pair.pinging(10)?;
     pair.alpha.control.kill()?;
     wait::until("another culvertd", PATIENCE, || {
         if pair.alpha.control.starts() > 1 { Ok(()) } else { Err("not yet") }

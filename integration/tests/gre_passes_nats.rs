@@ -128,8 +128,8 @@ impl Natted {
     }
 
     /// 50 pings a second from behind the NAT.
-    fn pinging(&self, from: Site, to: Site, seconds: u32) -> Result<Pinging> {
-        Pinging::start(self.lab.host(from)?, &to.host()[0], seconds, &self.lab.dir)
+    fn pinging(&self, from: Site, to: Site, seconds: u16) -> Result<Pinging> {
+        Pinging::start(self.lab.host(from)?, &to.host()[0], seconds)
     }
 
     /// Outbound SPIs of alpha, and where they go.
@@ -144,7 +144,7 @@ impl Natted {
     /// New keys come when they are asked for, and no packet is lost meanwhile.
     fn rekeys(&self, ask: impl Fn() -> Result<()>) -> Result<()> {
         let (old, _) = self.outbound()?;
-        let mut traffic = self.pinging(ALPHA, GAMMA, 4)?;
+        let traffic = self.pinging(ALPHA, GAMMA, 4)?;
         ask()?;
         wait::until("new SPIs", PATIENCE, || {
             let (new, _) = self.outbound()?;
@@ -160,7 +160,7 @@ impl Natted {
     fn moves(&self) -> Result<()> {
         for (host, seconds) in [(FIRST_HOST, 3), (SECOND_HOST, 10)] {
             let (spi, before) = self.outbound()?;
-            let mut traffic = self.pinging(GAMMA, ALPHA, seconds)?;
+            let traffic = self.pinging(GAMMA, ALPHA, seconds)?;
             self.nat.rebind(host)?;
             let after = wait::until("alpha to follow", Duration::from_secs(3), || {
                 let (_, after) = self.outbound()?;
@@ -274,7 +274,7 @@ fn a_strongswan_behind_a_nat_is_reached_and_followed() -> Result<()> {
 /// Version 1 keeps no state of IKE: the SAs are adopted as they are, with the peer where it has moved.
 fn the_moved_sas_outlive_culvertd(natted: &Natted) -> Result<()> {
     let before = natted.outbound()?;
-    let mut traffic = natted.pinging(ALPHA, GAMMA, 5)?;
+    let traffic = natted.pinging(ALPHA, GAMMA, 5)?;
     let starts = natted.alpha.control.starts();
     natted.alpha.control.kill()?;
     wait::until("another culvertd", PATIENCE, || {

@@ -66,7 +66,7 @@ fn between_two_culverts_no_packet_is_lost_and_nothing_negotiated() -> Result<()>
     let before = ike_spis(&pair.alpha)?;
     let children = inbound(&pair.alpha, BETA)?;
     let (sniffer, at) = (pair.lab.sniff()?, SystemTime::now());
-    let mut traffic = pair.pinging(20)?;
+    let traffic = pair.pinging(20)?;
     for gateway in [&pair.alpha, &pair.beta, &pair.alpha] {
         kill_control(gateway)?;
         resumed(gateway)?;
@@ -100,7 +100,7 @@ fn strongswan_answers_on_the_same_ike_sa_and_rekeys_over_it() -> Result<()> {
     let before = ike_spis(&mapped.alpha)?;
     let children = inbound(&mapped.alpha, GAMMA)?;
     let (sniffer, at) = (mapped.lab.sniff()?, SystemTime::now());
-    let mut traffic = mapped.pinging(10)?;
+    let traffic = mapped.pinging(10)?;
     kill_control(&mapped.alpha)?;
     resumed(&mapped.alpha)?;
     traffic.still_running()?;

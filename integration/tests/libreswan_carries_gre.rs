@@ -39,11 +39,11 @@ const OVERTAKEN: u64 = 3;
 fn losing(
     mapped: &Mapped,
     most: u64,
-    seconds: u32,
+    seconds: u16,
     begin: impl Fn() -> Result<()>,
     done: impl Fn() -> Result<()>,
 ) -> Result<()> {
-    let mut traffic = mapped.pinging(seconds)?;
+    let traffic = mapped.pinging(seconds)?;
     begin()?;
     wait::until("the rekey", PATIENCE, done)
         .with_context(|| mapped.gamma.gateway.log().unwrap_or_default())?;

@@ -54,7 +54,7 @@ fn passes(mapped: &Mapped, role: Role) -> Result<()> {
 
 /// Something about keys happens under pings, and none is lost.
 fn without_loss(mapped: &Mapped, change: impl FnOnce() -> Result<()>) -> Result<()> {
-    let mut traffic = mapped.pinging(8)?;
+    let traffic = mapped.pinging(8)?;
     change()?;
     traffic.still_running()?;
     let pings = traffic.finish()?;

@@ -9,6 +9,7 @@ use integration::pair::{Mapped, PATIENCE, Pair};
 use integration::{checks, sa, wait};
 use serde_json::json;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 fn sending_on_others_than(gateway: &Gateway, peer: Site, old: &BTreeSet<u32>) -> Result<()> {
     wait::until("new SPIs", PATIENCE, || {
@@ -21,7 +22,7 @@ fn sending_on_others_than(gateway: &Gateway, peer: Site, old: &BTreeSet<u32>) ->
 fn on_request() -> Result<()> {
     let pair = Pair::up()?;
     let old = sa::spis(&sa::with_peer(&pair.alpha, BETA)?, true);
-    let mut traffic = pair.pinging(8)?;
+    let traffic = pair.pinging(8)?;
     pair.alpha.api.post("/v1/tunnels/to-beta/rekey")?;
     sending_on_others_than(&pair.alpha, BETA, &old)?;
     traffic.still_running()?;
@@ -41,7 +42,7 @@ fn by_packet_count() -> Result<()> {
     pair.alpha.api.post("/v1/tunnels/to-beta/rekey")?;
     sending_on_others_than(&pair.alpha, BETA, &unlimited)?;
     let limited = sa::spis(&sa::with_peer(&pair.alpha, BETA)?, true);
-    let pings = checks::ping_every(pair.lab.host(ALPHA)?, &BETA.host()[0], 2500, "0.002")?;
+    let pings = checks::ping_every(pair.lab.host(ALPHA)?, &BETA.host()[0], 2500, Duration::from_millis(2))?;
     sending_on_others_than(&pair.alpha, BETA, &limited)?;
     assert!(pings.all_answered(), "{pings:?}");
     Ok(())
@@ -51,7 +52,7 @@ fn by_packet_count() -> Result<()> {
 fn begun_by_strongswan() -> Result<()> {
     let mapped = Mapped::up(Mode::Transport)?;
     let old = sa::spis(&sa::with_peer(&mapped.alpha, GAMMA)?, true);
-    let mut traffic = mapped.pinging(8)?;
+    let traffic = mapped.pinging(8)?;
     mapped.gamma.gateway.run("swanctl --rekey --child gre")?;
     sending_on_others_than(&mapped.alpha, GAMMA, &old)?;
     traffic.still_running()?;

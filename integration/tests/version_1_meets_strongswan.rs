@@ -179,7 +179,7 @@ fn the_classic_suite_passes(mapped: &Mapped) -> Result<()> {
 /// New keys come when they are asked for, and no packet is lost meanwhile.
 fn rekeys(mapped: &Mapped, ask: impl Fn() -> Result<()>) -> Result<()> {
     let old = sa::spis(&sa::with_peer(&mapped.alpha, GAMMA)?, true);
-    let mut traffic = mapped.pinging(8)?;
+    let traffic = mapped.pinging(8)?;
     ask()?;
     wait::until("new SPIs", PATIENCE, || {
         let new = sa::spis(&sa::with_peer(&mapped.alpha, GAMMA)?, true);

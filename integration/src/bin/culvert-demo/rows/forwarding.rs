@@ -8,7 +8,7 @@ use integration::wait;
 use crate::scene::{PATIENCE, Scene};
 use crate::screen::{Screen, Seen, Table};
 
-const PINGS: u32 = 50;
+const PINGS: u16 = 50;
 
 /// Rows: OSPF's multicast gets through both kinds of tunnel.
 pub(crate) fn adjacencies(scene: &Scene, screen: &Screen, table: &mut Table) -> Result<()> {

@@ -18,7 +18,7 @@ pub(crate) fn control_plane(scene: &Scene, screen: &Screen, table: &mut Table) -
     let check = "kill -9 of alpha's culvertd while pinging";
     let expected = "0 pings to beta lost, 0 to gamma; the same IKE SAs; SAs agree".to_owned();
     screen.check(table, check, expected, || {
-        let mut traffic = [pinging(scene, BETA, 10)?, pinging(scene, GAMMA, 10)?];
+        let traffic = [pinging(scene, BETA, 10)?, pinging(scene, GAMMA, 10)?];
         let before = ike_spis(scene)?;
         let (old, from) = (scene.alpha.control.pid(), Instant::now());
         scene.alpha.control.kill()?;
@@ -28,7 +28,7 @@ pub(crate) fn control_plane(scene: &Scene, screen: &Screen, table: &mut Table) -
         })?;
         scene.alpha.answers(PATIENCE)?;
         let back = from.elapsed();
-        for ping in &mut traffic {
+        for ping in &traffic {
             ping.still_running()?;
         }
         scene.alpha.healthy(PATIENCE)?;
@@ -100,8 +100,8 @@ pub(crate) fn dataplane(scene: &Scene, screen: &Screen, table: &mut Table) -> Re
     })
 }
 
-fn pinging(scene: &Scene, to: Site, seconds: u32) -> Result<Pinging> {
-    Pinging::start(scene.lab.host(ALPHA)?, &to.host()[0], seconds, &scene.lab.dir)
+fn pinging(scene: &Scene, to: Site, seconds: u16) -> Result<Pinging> {
+    Pinging::start(scene.lab.host(ALPHA)?, &to.host()[0], seconds)
 }
 
 /// SPIs that alpha sends on.

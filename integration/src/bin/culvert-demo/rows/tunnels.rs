@@ -64,7 +64,7 @@ pub(crate) fn rekeying(scene: &Scene, screen: &Screen, table: &mut Table) -> Res
             sa::spis(&sa::with_peer(&scene.alpha, BETA)?, true),
             sa::spis(&sa::with_peer(&scene.alpha, GAMMA)?, true),
         );
-        let (mut beta, mut gamma) = (pinging(scene, BETA, 5)?, pinging(scene, GAMMA, 5)?);
+        let (beta, gamma) = (pinging(scene, BETA, 5)?, pinging(scene, GAMMA, 5)?);
         scene.alpha.api.post("/v1/tunnels/to-beta/rekey")?;
         scene.alpha.api.post("/v1/crypto-maps/outside/rekey")?;
         for (peer, old) in [(BETA, &old.0), (GAMMA, &old.1)] {
@@ -138,13 +138,13 @@ fn in_use(gateway: &Gateway, peer: Site) -> Result<Sa> {
     sas.into_iter().find(|sa| sa.outbound && sa.in_use).with_context(|| format!("no SA to {}", peer.name))
 }
 
-fn pinging(scene: &Scene, to: Site, seconds: u32) -> Result<Pinging> {
-    Pinging::start(scene.lab.host(ALPHA)?, &to.host()[0], seconds, &scene.lab.dir)
+fn pinging(scene: &Scene, to: Site, seconds: u16) -> Result<Pinging> {
+    Pinging::start(scene.lab.host(ALPHA)?, &to.host()[0], seconds)
 }
 
 /// Enough pings, close together, to cross the packet count twice.
 fn ping_often(scene: &Scene, to: Site) -> Result<integration::checks::Pings> {
-    integration::checks::ping_every(scene.lab.host(ALPHA)?, &to.host()[0], 3000, "0.002")
+    integration::checks::ping_every(scene.lab.host(ALPHA)?, &to.host()[0], 3000, Duration::from_millis(2))
 }
 
 /// The foreign kernel has an SA from alpha in this mode, with a 128-bit key and a 32-bit salt.
