@@ -104,7 +104,7 @@ pub struct Settings {
     pub mode: Mode,
     /// More lines for the child in `swanctl.conf`, for the connection in `ipsec.conf` and `iked.conf`.
     pub child: &'static str,
-    /// More lines for the connection in `swanctl.conf`.
+    /// More lines for the connection in `swanctl.conf`; lifetimes in `iked.conf`.
     pub connection: &'static str,
     /// More secrets there.
     pub secrets: &'static str,

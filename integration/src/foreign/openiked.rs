@@ -19,7 +19,7 @@ pub static DAEMON: Daemon = Daemon {
 };
 
 fn files(settings: &Settings) -> Vec<(&'static str, String)> {
-    let Settings { secret, ike, esp, child, .. } = settings;
+    let Settings { secret, ike, esp, child, connection, .. } = settings;
     let (own, far) = (settings.own.black(), settings.far.black());
     let mode = settings.mode.word();
     let policy = format!(
@@ -27,7 +27,7 @@ fn files(settings: &Settings) -> Vec<(&'static str, String)> {
 ikev2 \"gre\" passive {mode} esp proto gre \\
     from {own} to {far} local {own} peer {far} \\
     ikesa {ike} childsa {esp} {child} \\
-    srcid {own} dstid {far} psk \"{secret}\"
+    srcid {own} dstid {far} {connection} psk \"{secret}\"
 "
     );
     vec![("iked.conf", policy)]
