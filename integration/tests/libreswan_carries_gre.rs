@@ -1,7 +1,5 @@
 //! GRE on what is agreed with libreswan, while either side rekeys, and where both prove themselves by certificates.
 
-use std::collections::BTreeSet;
-
 use anyhow::{Context, Result, ensure};
 use integration::checks::ping;
 use integration::configuration::aes_128_gcm;
@@ -9,7 +7,7 @@ use integration::foreign::{Certified, Mode, Settings, libreswan};
 use integration::interop::{Role, Scenario};
 use integration::lab::{ALPHA, GAMMA};
 use integration::pair::{KEY, Mapped, PATIENCE};
-use integration::{sa, wait};
+use integration::wait;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, RsaKeySize,
     date_time_ymd,
@@ -18,56 +16,6 @@ use serde_json::{Value, json};
 
 fn scenario(number: u8, what: &'static str, role: Role) -> Scenario {
     Scenario { number, what, peer: libreswan::DAEMON.name, role }
-}
-
-/// SPIs that we send ESP with.
-fn outbound(mapped: &Mapped) -> Result<BTreeSet<u32>> {
-    Ok(sa::spis(&sa::with_peer(&mapped.alpha, GAMMA)?, true))
-}
-
-/// The initiator's SPIs of the IKE SAs that are up.
-fn ike_sas(mapped: &Mapped) -> Result<BTreeSet<String>> {
-    let sas = mapped.alpha.api.items("/v1/isakmp-sas")?;
-    let up = sas.iter().filter(|sa| sa["state"] == "established");
-    Ok(up.filter_map(|sa| sa["spi_initiator"].as_str().map(str::to_owned)).collect())
-}
-
-/// What a responder may lose: it sends on the new SA at once, and overtakes the answer that we make ours of.
-const OVERTAKEN: u64 = 3;
-
-/// While `begin` has its effect, which `done` tells, no more packets are lost than that.
-fn losing(
-    mapped: &Mapped,
-    most: u64,
-    seconds: u16,
-    begin: impl Fn() -> Result<()>,
-    done: impl Fn() -> Result<()>,
-) -> Result<()> {
-    let traffic = mapped.pinging(seconds)?;
-    begin()?;
-    wait::until("the rekey", PATIENCE, done)
-        .with_context(|| mapped.gamma.gateway.log().unwrap_or_default())?;
-    traffic.still_running()?;
-    let pings = traffic.finish()?;
-    ensure!(
-        pings.sent > 0 && pings.lost() <= most,
-        "{pings:?}; {}",
-        mapped.gamma.gateway.log().unwrap_or_default()
-    );
-    Ok(())
-}
-
-/// New ESP SAs and no others, in place of these.
-fn esp_is_new(mapped: &Mapped, old: &BTreeSet<u32>) -> Result<()> {
-    let new = outbound(mapped)?;
-    ensure!(!new.is_empty() && new.is_disjoint(old), "{new:08x?}");
-    Ok(())
-}
-
-fn ike_is_new(mapped: &Mapped, old: &BTreeSet<String>) -> Result<()> {
-    let new = ike_sas(mapped)?;
-    ensure!(new.difference(old).count() == 1, "{new:?}");
-    Ok(())
 }
 
 fn passes(mapped: &Mapped) -> Result<()> {
@@ -85,24 +33,39 @@ fn through_rekeys() -> Result<()> {
     let mapped = Mapped::bare(settings)?;
     mapped.configure_with(&aes_128_gcm(Mode::Transport))?;
     passes(&mapped)?;
+    mapped.quieten()?;
     let whack = |order: &str| {
         mapped.gamma.gateway.run(&format!("ipsec whack {order} --name gre --asynchronous")).map(drop)
     };
-    scenario(22, "IKE SA rekeyed by the peer; GRE", Role::Responder).judge(|| {
-        let (old, esp) = (ike_sas(&mapped)?, outbound(&mapped)?);
-        losing(&mapped, 0, 8, || whack("--rekey-ike"), || ike_is_new(&mapped, &old))?;
-        ensure!(outbound(&mapped)? == esp, "the child changed too");
-        passes(&mapped)
-    })?;
+    for role in [Role::Responder, Role::Initiator] {
+        let what = if role == Role::Responder {
+            "IKE SA rekeyed by the peer; GRE"
+        } else {
+            "IKE SA rekeyed by us; GRE"
+        };
+        scenario(22, what, role).judge(|| {
+            let (old, esp) = (mapped.ike_spis()?, mapped.outbound_spis()?);
+            let begin = || if role == Role::Responder { whack("--rekey-ike") } else { mapped.rekey_ike() };
+            mapped.losses(8, begin, || mapped.ike_is_new(&old))?.none()?;
+            wait::until("the end of the old IKE SA", PATIENCE, || {
+                let left = mapped.ike_spis()?;
+                ensure!(left.len() == 1 && left.is_disjoint(&old), "{left:?}");
+                anyhow::Ok(())
+            })?;
+            ensure!(mapped.outbound_spis()? == esp, "the child changed too");
+            passes(&mapped)
+        })?;
+    }
     scenario(21, "child rekeyed by the peer; GRE", Role::Responder).judge(|| {
-        let old = outbound(&mapped)?;
-        losing(&mapped, 0, 8, || whack("--rekey-ipsec"), || esp_is_new(&mapped, &old))?;
+        let old = mapped.outbound_spis()?;
+        mapped.losses(8, || whack("--rekey-ipsec"), || mapped.esp_is_new(&old))?.none()?;
         passes(&mapped)
     })?;
     scenario(21, "child rekeyed by us; GRE", Role::Initiator).judge(|| {
-        let old = outbound(&mapped)?;
-        let ask = || mapped.alpha.api.post("/v1/crypto-maps/outside/rekey").map(drop);
-        losing(&mapped, OVERTAKEN, 8, ask, || esp_is_new(&mapped, &old))?;
+        let old = mapped.outbound_spis()?;
+        mapped
+            .losses(8, || mapped.rekey_children(), || mapped.esp_is_new(&old))?
+            .only_what_overtook_the_answer()?;
         passes(&mapped)
     })
 }
