@@ -11,20 +11,27 @@ const BURST: usize = 32;
 const AAD: [u8; 8] = [0, 0, 16, 1, 0, 0, 0, 1];
 
 fn engines(criterion: &mut Criterion) {
-    for choice in [Choice::IpsecMb, Choice::Portable] {
-        let Ok(engine) = Engine::select(choice) else { continue };
-        for (name, algorithm) in [
-            ("aes128-gcm", Algorithm::Combined(Aead::Aes128Gcm)),
-            ("aes256-gcm", Algorithm::Combined(Aead::Aes256Gcm)),
-            ("chacha20-poly1305", Algorithm::Combined(Aead::ChaCha20Poly1305)),
-            ("aes128-cbc-sha1", Algorithm::Separate(Cbc::Aes128, Integrity::HmacSha1_96)),
-            ("aes128-cbc-sha256", Algorithm::Separate(Cbc::Aes128, Integrity::HmacSha2_256_128)),
-            ("aes256-cbc-sha512", Algorithm::Separate(Cbc::Aes256, Integrity::HmacSha2_512_256)),
-            ("aes128-cbc-md5", Algorithm::Separate(Cbc::Aes128, Integrity::HmacMd5_96)),
-            ("3des-md5", Algorithm::Separate(Cbc::TripleDes, Integrity::HmacMd5_96)),
-        ] {
-            for size in [64, 256, 1424] {
-                Burst::new(engine, algorithm, size).measure(criterion, &engine, name, size);
+    let choices = [("ipsec-mb", Choice::IpsecMb), ("portable", Choice::Portable), ("auto", Choice::Auto)];
+    let engines = choices.map(|(label, choice)| (label, Engine::select(choice)));
+    if let (_, Ok(auto)) = &engines[2] {
+        println!("auto leaves to the portable code: {}", auto.portable_parts());
+    }
+    for (name, algorithm) in [
+        ("aes128-gcm", Algorithm::Combined(Aead::Aes128Gcm)),
+        ("aes256-gcm", Algorithm::Combined(Aead::Aes256Gcm)),
+        ("chacha20-poly1305", Algorithm::Combined(Aead::ChaCha20Poly1305)),
+        ("aes128-cbc-sha1", Algorithm::Separate(Cbc::Aes128, Integrity::HmacSha1_96)),
+        ("aes128-cbc-sha256", Algorithm::Separate(Cbc::Aes128, Integrity::HmacSha2_256_128)),
+        ("aes256-cbc-sha512", Algorithm::Separate(Cbc::Aes256, Integrity::HmacSha2_512_256)),
+        ("aes128-cbc-md5", Algorithm::Separate(Cbc::Aes128, Integrity::HmacMd5_96)),
+        ("3des-md5", Algorithm::Separate(Cbc::TripleDes, Integrity::HmacMd5_96)),
+    ] {
+        for size in [64, 256, 1424] {
+            // Side by side: what loads the machine meanwhile loads all.
+            for (label, engine) in &engines {
+                if let Ok(engine) = engine {
+                    Burst::new(*engine, algorithm, size).measure(criterion, engine, label, name, size);
+                }
             }
         }
     }
@@ -55,7 +62,7 @@ impl Burst {
         }
     }
 
-    fn measure(&mut self, criterion: &mut Criterion, engine: &Engine, name: &str, size: usize) {
+    fn measure(&mut self, criterion: &mut Criterion, engine: &Engine, label: &str, name: &str, size: usize) {
         let mut lanes = engine.lanes().expect("the engine started");
         let (key, nonces) = (&self.key, &self.nonces);
         let mut seal = |packets: &mut Vec<Vec<u8>>| {
@@ -67,14 +74,14 @@ impl Burst {
                 text_and_icv: packet,
             })))
         };
-        let mut group = criterion.benchmark_group(format!("seal/{}/{name}", engine.name()));
+        let mut group = criterion.benchmark_group(format!("seal/{label}/{name}"));
         group.throughput(Throughput::Elements(BURST as u64));
         let packets = &mut self.packets;
         group.bench_function(BenchmarkId::from_parameter(size), |bencher| bencher.iter(|| seal(packets)));
         group.finish();
         // Authentic packets: with HMAC a forgery is not decrypted, which is less work.
         seal(packets);
-        let mut group = criterion.benchmark_group(format!("open/{}/{name}", engine.name()));
+        let mut group = criterion.benchmark_group(format!("open/{label}/{name}"));
         group.throughput(Throughput::Elements(BURST as u64));
         group.bench_function(BenchmarkId::from_parameter(size), |bencher| {
             let routine = |packets: &mut Vec<Vec<u8>>| {

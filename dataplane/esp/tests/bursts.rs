@@ -47,7 +47,10 @@ impl Site {
     }
 
     fn all() -> Vec<Self> {
-        let mut sites = vec![Self::new(Engine::select(Choice::Portable).unwrap())];
+        let mut sites = [Choice::Portable, Choice::Auto]
+            .map(|choice| Self::new(Engine::select(choice).unwrap()))
+            .into_iter()
+            .collect::<Vec<_>>();
         match Engine::select(Choice::IpsecMb) {
             Ok(engine) => sites.push(Self::new(engine)),
             Err(error) => assert!(

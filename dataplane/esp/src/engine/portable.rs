@@ -51,7 +51,7 @@ impl CipherEngine for Portable {
 }
 
 impl Key {
-    fn new(aead: Aead, key: &[u8]) -> Option<Self> {
+    pub(super) fn new(aead: Aead, key: &[u8]) -> Option<Self> {
         match aead {
             Aead::Aes128Gcm => Aes128Gcm::new_from_slice(key).map(|key| Self::Aes128(Box::new(key))),
             Aead::Aes256Gcm => Aes256Gcm::new_from_slice(key).map(|key| Self::Aes256(Box::new(key))),

@@ -1,6 +1,7 @@
 //! What an engine must compute before it may be used, there and back, and forged ICVs refused: two known answers of the
-//! GCM specification (test cases 4 and 16 of McGrew and Viega, "The Galois/Counter Mode of Operation"), and a packet of
-//! each CBC cipher and each HMAC, made by OpenSSL and Python's `hmac`.
+//! GCM specification (test cases 4 and 16 of McGrew and Viega, "The Galois/Counter Mode of Operation"), the same text
+//! sealed with ChaCha20-Poly1305 by OpenSSL, and a packet of each CBC cipher and each HMAC, made by OpenSSL and Python's
+//! `hmac`.
 
 use super::{CipherEngine, Engine, EngineError, Keys, Lanes, OpenOp, SaKey, SealOp};
 use crate::algorithm::{Aead, Algorithm, Cbc, Integrity};
@@ -21,7 +22,7 @@ const PLAINTEXT: [u8; 60] = *b"\xd9\x31\x32\x25\xf8\x84\x06\xe5\xa5\x59\x09\xc5\
     \x1c\x3c\x0c\x95\x95\x68\x09\x53\x2f\xcf\x0e\x24\x49\xa6\xb5\x25\
     \xb1\x6a\xed\xf5\xaa\x0d\xe6\x57\xba\x63\x7b\x39";
 
-const KNOWN_ANSWERS: [KnownAnswer; 2] = [
+const KNOWN_ANSWERS: [KnownAnswer; 3] = [
     KnownAnswer {
         aead: Aead::Aes128Gcm,
         key: KEY.split_at(16).0,
@@ -39,6 +40,15 @@ const KNOWN_ANSWERS: [KnownAnswer; 2] = [
             \x8c\xb0\x8e\x48\x59\x0d\xbb\x3d\xa7\xb0\x8b\x10\x56\x82\x88\x38\
             \xc5\xf6\x1e\x63\x93\xba\x7a\x0a\xbc\xc9\xf6\x62",
         icv: *b"\x76\xfc\x6e\xce\x0f\x4e\x17\x68\xcd\xdf\x88\x53\xbb\x2d\x55\x1b",
+    },
+    KnownAnswer {
+        aead: Aead::ChaCha20Poly1305,
+        key: &KEY,
+        ciphertext: *b"\x68\x34\xe7\x87\xfe\x25\xa5\x98\x32\x8b\x7a\xc4\x0c\x46\x9e\xa4\
+            \x06\x59\xe7\x12\x82\x6b\xa4\x04\xc4\x53\xa1\x55\x9c\x1e\xed\xae\
+            \x84\x68\x00\x4d\xa4\xb2\x61\x6a\x91\x98\xe9\xa6\xf9\x1b\x7b\xea\
+            \x87\xce\x25\xff\x0d\x9b\x4b\xaf\xa2\xde\x6d\xf7",
+        icv: *b"\xbd\xb1\x02\xe7\x88\x96\xba\xd3\x81\x0a\xcd\x50\x1d\x8c\xcf\x1e",
     },
 ];
 

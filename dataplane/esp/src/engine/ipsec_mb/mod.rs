@@ -1,16 +1,22 @@
-//! The engine over libipsec-mb: AES-GCM by its direct calls, separate algorithms by its jobs. The only module of this
-//! crate with unsafe code.
+//! The engine over libipsec-mb: AES-GCM by its direct calls, all else by its jobs, and by the portable code where that is
+//! faster. The only module of this crate with unsafe code.
 #![expect(unsafe_code, reason = "calls into a C library")]
 
+mod calibration;
+pub(super) mod chacha;
 pub(super) mod gcm;
 mod manager;
+mod preference;
 pub(super) mod separate;
+#[cfg(test)]
+mod tests;
 
 use arrayvec::ArrayVec;
 
 use self::gcm::Gcm;
 use self::manager::Manager;
-use super::portable::Portable;
+use self::preference::{Preference, Preferences};
+use super::portable::{self, Portable};
 use super::{CipherEngine, EngineError, Expanded, Keys, MAX_BATCH, OpenOp, SaKey, SealOp};
 use crate::algorithm::{Aead, Algorithm};
 
@@ -35,6 +41,7 @@ mod bindings {
 pub(super) struct IpsecMb {
     gcm: gcm::Functions,
     separate: separate::Functions,
+    preferences: &'static Preferences,
     instructions: &'static str,
 }
 
@@ -54,10 +61,25 @@ impl IpsecMb {
         Self::from_library(manager.library()).ok_or(EngineError::Library(0))
     }
 
+    /// The same with the portable code where it is faster on this CPU.
+    pub(super) fn calibrated(self) -> Self {
+        Self { preferences: calibration::preferences(self), ..self }
+    }
+
+    /// What the portable code does in the library's place.
+    pub(super) fn portable_parts(&self) -> String {
+        self.preferences.to_string()
+    }
+
     fn from_library(library: &bindings::IMB_MGR) -> Option<Self> {
         Some(Self {
             gcm: gcm::Functions::new(library)?,
             separate: separate::Functions::new(library)?,
+            preferences: if library.used_arch == bindings::IMB_ARCH_IMB_ARCH_AVX512 {
+                &Preferences::LIBRARY
+            } else {
+                &Preferences::LIBRARY_WITHOUT_DES
+            },
             instructions: instructions(library),
         })
     }
@@ -71,13 +93,27 @@ impl IpsecMb {
         match algorithm {
             Algorithm::Combined(Aead::Aes128Gcm) => self.gcm.expand(Gcm::Aes128, keys.cipher, into),
             Algorithm::Combined(Aead::Aes256Gcm) => self.gcm.expand(Gcm::Aes256, keys.cipher, into),
-            Algorithm::Separate(cipher, integrity) if self.separate.serve(cipher) => {
-                self.separate.expand(cipher, integrity, keys, into);
-            }
-            Algorithm::Combined(Aead::ChaCha20Poly1305) | Algorithm::Separate(..) => {
-                Portable.expand(algorithm, keys, into)
-            }
+            Algorithm::Combined(Aead::ChaCha20Poly1305) => match self.preferences.chacha {
+                Preference::PORTABLE => Portable.expand(algorithm, keys, into),
+                preference => expand_chacha(preference, keys.cipher, into),
+            },
+            Algorithm::Separate(cipher, integrity) => match self.preferences.of_separate(cipher, integrity) {
+                Preference::PORTABLE => Portable.expand(algorithm, keys, into),
+                preference => self.separate.expand(cipher, integrity, preference, keys, into),
+            },
         }
+    }
+}
+
+fn expand_chacha(preference: Preference, key: &[u8], into: &mut SaKey) {
+    let portable = match preference {
+        Preference::LIBRARY => None,
+        _ => portable::Key::new(Aead::ChaCha20Poly1305, key),
+    };
+    *into = SaKey(Expanded::IpsecMbChaCha(chacha::Key::new(preference, portable)));
+    match (&mut into.0, key.first_chunk()) {
+        (Expanded::IpsecMbChaCha(expanded), Some(key)) => expanded.fill(key),
+        _ => *into = SaKey::default(),
     }
 }
 
@@ -104,8 +140,13 @@ impl CipherEngine for Lanes {
                 Expanded::IpsecMb(key) => {
                     done |= u64::from(self.gcm.seal(key, op.nonce, op.aad, op.text_and_icv)) << at;
                 }
-                Expanded::IpsecMbSeparate(key) => {
-                    queue.extend(key.sealing(at, op.nonce, op.aad, op.text_and_icv))
+                Expanded::IpsecMbSeparate(key) => match key.portable_sealing(op.text_and_icv.len()) {
+                    Some(key) => done |= u64::from(key.seal(op.nonce, op.aad, op.text_and_icv)) << at,
+                    None => queue.extend(key.sealing(at, op.nonce, op.aad, op.text_and_icv)),
+                },
+                Expanded::IpsecMbChaCha(key) => {
+                    let sealed = key.seal(&mut self.manager, op.nonce, op.aad, op.text_and_icv);
+                    done |= u64::from(sealed) << at;
                 }
                 Expanded::Portable(key) => {
                     done |= u64::from(key.seal(op.nonce, op.aad, op.text_and_icv)) << at;
@@ -131,7 +172,14 @@ impl CipherEngine for Lanes {
                 Expanded::IpsecMb(key) => {
                     done |= u64::from(self.gcm.open(key, op.nonce, op.aad, op.text_and_icv)) << at;
                 }
-                Expanded::IpsecMbSeparate(key) => queue.extend(key.opening(at, op.aad, op.text_and_icv)),
+                Expanded::IpsecMbSeparate(key) => match key.portable_opening(op.text_and_icv.len()) {
+                    Some(key) => done |= u64::from(key.open(op.aad, op.text_and_icv)) << at,
+                    None => queue.extend(key.opening(at, op.aad, op.text_and_icv)),
+                },
+                Expanded::IpsecMbChaCha(key) => {
+                    let authentic = key.open(&mut self.manager, op.nonce, op.aad, op.text_and_icv);
+                    done |= u64::from(authentic) << at;
+                }
                 Expanded::Portable(key) => {
                     done |= u64::from(key.open(op.nonce, op.aad, op.text_and_icv)) << at;
                 }

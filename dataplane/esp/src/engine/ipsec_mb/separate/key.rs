@@ -3,8 +3,10 @@
 use zeroize::{Zeroize, Zeroizing};
 
 use super::super::super::iv::IvCipher;
+use super::super::super::separate as portable;
 use super::super::super::{Expanded, Keys, SaKey};
-use super::super::bindings::{self, IMB_MGR};
+use super::super::bindings::IMB_MGR;
+use super::super::preference::Preference;
 use crate::algorithm::{Algorithm, Cbc, Integrity};
 use crate::framing::Framing;
 
@@ -20,7 +22,6 @@ pub(in crate::engine) struct Functions {
     aes_192: ExpandAes,
     aes_256: ExpandAes,
     des: ScheduleDes,
-    des_has_lanes: bool,
     md5: HashBlock,
     sha1: HashBlock,
     sha256: HashBlock,
@@ -35,7 +36,7 @@ pub(super) const DECRYPTION_AT: usize = 256;
 /// Length of a DES schedule.
 pub(super) const DES_SCHEDULE_BYTES: usize = 128;
 
-/// Expanded keys, in one piece without pointers: they are where the SA is.
+/// Expanded keys, in one piece where the SA is; but for those of the portable code, if that serves some packets.
 #[repr(C, align(64))]
 pub(in crate::engine) struct Key {
     /// Rounds of AES that encrypt, then those that decrypt; or three schedules of DES.
@@ -48,6 +49,8 @@ pub(in crate::engine) struct Key {
     pub(super) framing: Framing,
     pub(super) cipher: Cbc,
     pub(super) integrity: Integrity,
+    pub(super) preference: Preference,
+    pub(super) portable: Option<Box<portable::Key>>,
 }
 
 // The variant of AES-GCM says how much room an SA has for its key.
@@ -69,6 +72,18 @@ impl Key {
         std::hint::black_box(rounds[0] ^ rounds[64] ^ rounds[128] ^ self.inner[0] ^ self.outer[0]);
         0
     }
+
+    /// What seals a packet of this length in the library's place.
+    #[inline]
+    pub(in super::super) fn portable_sealing(&self, bytes: usize) -> Option<&portable::Key> {
+        self.portable.as_deref().filter(|_| self.preference.portable_seals(bytes))
+    }
+
+    /// What opens a packet of this length in the library's place.
+    #[inline]
+    pub(in super::super) fn portable_opening(&self, bytes: usize) -> Option<&portable::Key> {
+        self.portable.as_deref().filter(|_| self.preference.portable_opens(bytes))
+    }
 }
 
 impl Functions {
@@ -78,7 +93,6 @@ impl Functions {
             aes_192: library.keyexp_192?,
             aes_256: library.keyexp_256?,
             des: library.des_key_sched?,
-            des_has_lanes: library.used_arch == bindings::IMB_ARCH_IMB_ARCH_AVX512,
             md5: library.md5_one_block?,
             sha1: library.sha1_one_block?,
             sha256: library.sha256_one_block?,
@@ -87,16 +101,11 @@ impl Functions {
         })
     }
 
-    /// Whether the library is worth calling for a cipher. Without AVX-512 it has no lanes for Triple DES but code that
-    /// spends microseconds on each byte: some thirty times the portable engine's.
-    pub(in super::super) const fn serve(&self, cipher: Cbc) -> bool {
-        self.des_has_lanes || !matches!(cipher, Cbc::TripleDes)
-    }
-
     pub(in super::super) fn expand(
         &self,
         cipher: Cbc,
         integrity: Integrity,
+        preference: Preference,
         keys: Keys<'_>,
         into: &mut SaKey,
     ) {
@@ -105,6 +114,10 @@ impl Functions {
             return;
         }
         let Some(iv_cipher) = IvCipher::new(keys.cipher) else { return };
+        let portable = match preference {
+            Preference::LIBRARY => None,
+            _ => portable::Key::new(cipher, integrity, keys).map(Box::new),
+        };
         *into = SaKey(Expanded::IpsecMbSeparate(Key {
             schedules: [0; 512],
             inner: [0; 64],
@@ -113,6 +126,8 @@ impl Functions {
             framing: Algorithm::Separate(cipher, integrity).framing(),
             cipher,
             integrity,
+            preference,
+            portable,
         }));
         if let Expanded::IpsecMbSeparate(key) = &mut into.0 {
             self.schedule(cipher, keys.cipher, &mut key.schedules);

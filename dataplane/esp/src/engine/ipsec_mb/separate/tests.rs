@@ -4,6 +4,7 @@ use super::super::super::iv::IvCipher;
 use super::super::super::vectors::{self, Parts};
 use super::super::super::{Expanded, Keys, SaKey};
 use super::super::IpsecMb;
+use super::super::preference::Preference;
 use super::*;
 use crate::algorithm::Algorithm;
 
@@ -29,6 +30,8 @@ impl Jobs {
             framing: Algorithm::Separate(cipher, integrity).framing(),
             cipher,
             integrity,
+            preference: Preference::LIBRARY,
+            portable: None,
         };
         self.functions.schedule(cipher, cipher_key, &mut key.schedules);
         self.functions.pad(integrity, hash_key, 0x36, &mut key.inner);
