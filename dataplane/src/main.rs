@@ -48,6 +48,7 @@ fn run(options: Options) -> anyhow::Result<()> {
         version = env!("CARGO_PKG_VERSION"),
         engine = engine.name(),
         instructions = engine.instructions(),
+        portable = engine.portable_parts(),
         memory = match memory {
             Memory::HugePages => "huge pages",
             Memory::OrdinaryPages => "ordinary pages (no huge pages free)",
