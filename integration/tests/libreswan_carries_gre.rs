@@ -70,6 +70,48 @@ fn through_rekeys() -> Result<()> {
     })
 }
 
+/// libreswan replaces its phase 1 by the clock alone, and cannot be told to.
+#[test]
+fn in_version_1_through_rekeys() -> Result<()> {
+    let settings = Settings {
+        version: 1,
+        ike: "aes256-sha2;modp2048",
+        child: "ikelifetime=30s\n    salifetime=3600s\n    rekeymargin=10s\n    rekeyfuzz=0%",
+        ..Settings::speaking(&libreswan::DAEMON, GAMMA, ALPHA, KEY)
+    };
+    let mapped = Mapped::bare(settings)?;
+    let api = &mapped.alpha.api;
+    let policy = json!({
+        "priority": 20, "version": "ikev1", "encryption": ["aes-256-cbc"], "hash": ["sha2-256"], "groups": [14],
+        "allow_insecure": ["ikev1"],
+    });
+    api.put("/v1/isakmp-policies/old", &policy)?;
+    mapped.lab.may_begin(ALPHA, false)?;
+    mapped.configure_with(&aes_128_gcm(Mode::Transport))?;
+    api.put("/v1/crypto-maps/outside", &entry(&json!({"isakmp_policies": ["old"]})))?;
+    mapped.gamma.gateway.begin()?;
+    passes(&mapped)?;
+    mapped.quieten()?;
+    let peers = "IKEv1: phase 1 replaced by the peer and expired, its child lives on; GRE";
+    scenario(17, peers, Role::Responder).judge(|| {
+        let (old, esp) = (mapped.ike_spis()?, mapped.outbound_spis()?);
+        let gone = || {
+            let now = mapped.ike_spis()?;
+            ensure!(!now.is_empty() && now.is_disjoint(&old), "{now:?}");
+            anyhow::Ok(())
+        };
+        mapped.losses(35, || Ok(()), gone)?.none()?;
+        ensure!(mapped.outbound_spis()? == esp, "the child changed too");
+        Ok(())
+    })?;
+    mapped.lab.may_begin(ALPHA, true)?;
+    scenario(17, "IKEv1: phase 2 rekeyed by us; GRE", Role::Initiator).judge(|| {
+        let old = mapped.outbound_spis()?;
+        mapped.losses(8, || mapped.rekey_children(), || mapped.esp_is_new(&old))?.none()?;
+        passes(&mapped)
+    })
+}
+
 /// The crypto map with these fields in its entry too.
 fn entry(more: &Value) -> Value {
     let mut entry = json!({
