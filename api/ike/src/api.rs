@@ -87,6 +87,10 @@ pub enum Group {
     Modp3072,
     /// 16
     Modp4096,
+    /// 17
+    Modp6144,
+    /// 18
+    Modp8192,
     /// 19
     EcpP256,
     /// 20

@@ -15,6 +15,8 @@ impl Group {
             Self::Modp2048 => 14,
             Self::Modp3072 => 15,
             Self::Modp4096 => 16,
+            Self::Modp6144 => 17,
+            Self::Modp8192 => 18,
             Self::EcpP256 => 19,
             Self::EcpP384 => 20,
             Self::EcpP521 => 21,
@@ -23,12 +25,14 @@ impl Group {
     }
 
     pub(crate) fn from_number(number: u16) -> Option<Self> {
-        const ALL: [Group; 9] = [
+        const ALL: [Group; 11] = [
             Group::Modp1024,
             Group::Modp1536,
             Group::Modp2048,
             Group::Modp3072,
             Group::Modp4096,
+            Group::Modp6144,
+            Group::Modp8192,
             Group::EcpP256,
             Group::EcpP384,
             Group::EcpP521,
@@ -45,6 +49,8 @@ impl Group {
             Self::Modp2048 => 256,
             Self::Modp3072 => 384,
             Self::Modp4096 => 512,
+            Self::Modp6144 => 768,
+            Self::Modp8192 => 1024,
             Self::EcpP256 => 64,
             Self::EcpP384 => 96,
             Self::EcpP521 => 132,
@@ -69,7 +75,13 @@ impl KeyPair {
     /// A new pair. `None` only if the library refuses every scalar that the generator gives.
     pub(crate) fn new(group: Group, random: &mut Random) -> Option<Self> {
         let (len_bytes, first_octet) = match group {
-            Group::Modp1024 | Group::Modp1536 | Group::Modp2048 | Group::Modp3072 | Group::Modp4096 => {
+            Group::Modp1024
+            | Group::Modp1536
+            | Group::Modp2048
+            | Group::Modp3072
+            | Group::Modp4096
+            | Group::Modp6144
+            | Group::Modp8192 => {
                 let exponent = modp::Exponent::new(group, random);
                 let public = exponent.public()?;
                 return Some(Self { group, private: Private::Modp(exponent), public });
@@ -95,7 +107,13 @@ impl KeyPair {
             Group::EcpP384 => &ECDH_P384,
             Group::Curve25519 => &X25519,
             Group::EcpP521 => &ECDH_P521,
-            Group::Modp1024 | Group::Modp1536 | Group::Modp2048 | Group::Modp3072 | Group::Modp4096 => {
+            Group::Modp1024
+            | Group::Modp1536
+            | Group::Modp2048
+            | Group::Modp3072
+            | Group::Modp4096
+            | Group::Modp6144
+            | Group::Modp8192 => {
                 return None;
             }
         };

@@ -1,4 +1,5 @@
-//! Known answers for the legacy algorithms: RFC 2202 for HMAC; OpenSSL's `enc` for CBC; Python's `pow` for the groups.
+//! Known answers for the legacy algorithms: RFC 2202 for HMAC; OpenSSL's `enc` for CBC; Python's `pow` for the groups,
+//! and OpenSSL's Diffie-Hellman over its own primes for groups 17 and 18.
 
 use super::prf::digest;
 use super::*;
@@ -110,6 +111,32 @@ fn modp_groups_agree_with_python() {
             ),
             "407c848656ce0e0a0330439fa9047734e276c748969c9c07ab70af59310b0496",
             "52eebec365bf7adc6f7759e1abe5346cc1f4e39e9c120478b3aefa76c7c85236",
+        ),
+        (
+            Group::Modp6144,
+            concat!(
+                "c013036c7f7735777d37ac1d058c20700438dba9dc6797df6636af1d9929eb35",
+                "c39daeb151b0a0e004893e62d56c2c7191f289b782e30340db9193830eac3b40"
+            ),
+            concat!(
+                "9f5fd4d6a5e3f28d5d8f7d3bff2fc9321139d91328bdda5c80db4982e2f532a1",
+                "d7a93a14c24385002f5e03a53c3af18a4c269c0e9dae1c66a0ede2b3a65dcc3b"
+            ),
+            "caa9aca40db4e70c036507a15e5265e58b2125d15ea139ff5cad61ac83bb4a01",
+            "3caed51e33fd2c7b55c3ba5301b08d85e80b5aca55e45c381e91606551ca85b7",
+        ),
+        (
+            Group::Modp8192,
+            concat!(
+                "ae456e7094eb6bb74c1df8ad437e79d1cf64c61d12dc47034f3d34cc53c7544e",
+                "b152f7367d4fe7dd0291046f92ec0a964f27b5019d767e83ec133031dc179e97"
+            ),
+            concat!(
+                "835f1290c5024463838438df2e53f8736f7cfac3aa8b47abdedf00f4b90c4514",
+                "81d5172244502eb83748228fe50a8d250b139524cb18020aa934bd0a237aec4c"
+            ),
+            "02e47c1828895528920fd267b41e73a708db1b046a969950b8d4992229d9c8cd",
+            "78d528bd2aa45d48686e528fb90872e870e5fe707e7e00fa27fdf7f96e6a113b",
         ),
     ];
     for (group, a, b, public, shared) in cases {
