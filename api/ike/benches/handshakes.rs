@@ -75,4 +75,6 @@ fn main() {
     bench("aes-256-gcm/x25519", IkeEncryption::Aes256Gcm16, Group::Curve25519, rounds);
     bench("aes-128-gcm/p-256", IkeEncryption::Aes128Gcm16, Group::EcpP256, rounds);
     bench("aes-256-cbc/modp-2048", IkeEncryption::Aes256Cbc, Group::Modp2048, rounds);
+    bench("chacha20-poly1305/x25519", IkeEncryption::ChaCha20Poly1305, Group::Curve25519, rounds);
+    bench("chacha20-poly1305/modp-8192", IkeEncryption::ChaCha20Poly1305, Group::Modp8192, rounds / 10);
 }

@@ -64,6 +64,7 @@ fn suite(name: &str) -> anyhow::Result<(IkeProposal, Group)> {
     let (encryption, group) = match name {
         "gcm256-x25519" => (IkeEncryption::Aes256Gcm16, Group::Curve25519),
         "cbc256-modp2048" => (IkeEncryption::Aes256Cbc, Group::Modp2048),
+        "chacha-modp8192" => (IkeEncryption::ChaCha20Poly1305, Group::Modp8192),
         "gcm128-p256" => (IkeEncryption::Aes128Gcm16, Group::EcpP256),
         "cbc128-p384" => (IkeEncryption::Aes128Cbc, Group::EcpP384),
         other => bail!("unknown suite {other}"),

@@ -48,12 +48,14 @@ pub enum Identity {
     DistinguishedName(Vec<u8>),
 }
 
-/// IKE encryption (RFC 7296 transform type 1; RFC 2409 appendix A). IKEv1 has no AES-GCM here.
+/// IKE encryption (RFC 7296 transform type 1; RFC 2409 appendix A). IKEv1 has the CBC ciphers alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "the names are the registry's")]
 pub enum IkeEncryption {
     Aes128Gcm16,
     Aes256Gcm16,
+    /// RFC 7634.
+    ChaCha20Poly1305,
     Aes128Cbc,
     Aes192Cbc,
     Aes256Cbc,
@@ -125,12 +127,14 @@ pub struct IkeProposal {
     pub additional_required: bool,
 }
 
-/// ESP encryption.
+/// ESP encryption. IKEv1 has no number for ChaCha20-Poly1305.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[expect(missing_docs, reason = "the names are the registry's")]
 pub enum EspEncryption {
     Aes128Gcm16,
     Aes256Gcm16,
+    /// RFC 7634.
+    ChaCha20Poly1305,
     Aes128Cbc,
     Aes192Cbc,
     Aes256Cbc,
@@ -346,7 +350,7 @@ pub enum DataplaneEvent {
 pub struct EspKeys {
     /// Cipher key.
     pub key: Zeroizing<Vec<u8>>,
-    /// GCM salt; empty for other ciphers.
+    /// Salt of a combined cipher; empty for other ciphers.
     pub salt: Zeroizing<Vec<u8>>,
     /// Integrity key; empty where the cipher has its own.
     pub integrity: Zeroizing<Vec<u8>>,

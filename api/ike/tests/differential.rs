@@ -39,10 +39,16 @@ fn ends() -> impl Strategy<Value = Ends> {
     let ike = [
         IkeEncryption::Aes128Gcm16,
         IkeEncryption::Aes256Gcm16,
+        IkeEncryption::ChaCha20Poly1305,
         IkeEncryption::Aes128Cbc,
         IkeEncryption::Aes256Cbc,
     ];
-    let esp = [EspEncryption::Aes128Gcm16, EspEncryption::Aes256Gcm16, EspEncryption::Aes256Cbc];
+    let esp = [
+        EspEncryption::Aes128Gcm16,
+        EspEncryption::Aes256Gcm16,
+        EspEncryption::ChaCha20Poly1305,
+        EspEncryption::Aes256Cbc,
+    ];
     let hashes = [Hash::Sha1, Hash::Sha2_256, Hash::Sha2_384, Hash::Sha2_512];
     let groups = [Group::Curve25519, Group::EcpP256, Group::Modp2048];
     let identity = prop_oneof![
@@ -51,10 +57,10 @@ fn ends() -> impl Strategy<Value = Ends> {
         proptest::collection::vec(any::<u8>(), 1..40).prop_map(Identity::KeyId),
     ];
     (
-        subsequence(ike.to_vec(), 1..=4),
+        subsequence(ike.to_vec(), 1..=5),
         subsequence(hashes.to_vec(), 1..=4),
         subsequence(groups.to_vec(), 1..=3),
-        subsequence(esp.to_vec(), 1..=3),
+        subsequence(esp.to_vec(), 1..=4),
         any::<bool>(),
         1u64..4,
         [identity.clone(), identity],

@@ -36,7 +36,7 @@ impl CbcCipher {
             IkeEncryption::Aes192Cbc => Some(Self::Aes192),
             IkeEncryption::Aes256Cbc => Some(Self::Aes256),
             IkeEncryption::TripleDesCbc => Some(Self::TripleDes),
-            IkeEncryption::Aes128Gcm16 | IkeEncryption::Aes256Gcm16 => None,
+            IkeEncryption::Aes128Gcm16 | IkeEncryption::Aes256Gcm16 | IkeEncryption::ChaCha20Poly1305 => None,
         }
     }
 

@@ -17,18 +17,18 @@ pub(crate) struct EspSuite {
 impl EspEncryption {
     /// Integrity is part of it.
     pub(crate) fn is_aead(self) -> bool {
-        matches!(self, Self::Aes128Gcm16 | Self::Aes256Gcm16)
+        matches!(self, Self::Aes128Gcm16 | Self::Aes256Gcm16 | Self::ChaCha20Poly1305)
     }
 
     fn key_len_bytes(self) -> usize {
         match self {
             Self::Aes128Gcm16 | Self::Aes128Cbc => 16,
             Self::Aes192Cbc | Self::TripleDesCbc => 24,
-            Self::Aes256Gcm16 | Self::Aes256Cbc => 32,
+            Self::Aes256Gcm16 | Self::ChaCha20Poly1305 | Self::Aes256Cbc => 32,
         }
     }
 
-    /// The GCM salt (RFC 4106 section 8.1).
+    /// The salt of a combined cipher (RFC 4106 section 8.1, RFC 7634 section 2).
     fn salt_len_bytes(self) -> usize {
         if self.is_aead() { 4 } else { 0 }
     }

@@ -9,13 +9,15 @@ use super::{AdditionalKeyExchanges, IkeCipher, IkeKeys, IkeSuite, OpeningKey, Se
 use crate::wire::{Reader, WireError, Writer};
 use crate::{Group, Hash, IkeEncryption, KeyEncapsulation};
 
-const CIPHERS: [IkeEncryption; 6] = [
+/// In the order in which they came: the place of each is what is written.
+const CIPHERS: [IkeEncryption; 7] = [
     IkeEncryption::Aes128Gcm16,
     IkeEncryption::Aes256Gcm16,
     IkeEncryption::Aes128Cbc,
     IkeEncryption::Aes192Cbc,
     IkeEncryption::Aes256Cbc,
     IkeEncryption::TripleDesCbc,
+    IkeEncryption::ChaCha20Poly1305,
 ];
 const HASHES: [Hash; 5] = [Hash::Md5, Hash::Sha1, Hash::Sha2_256, Hash::Sha2_384, Hash::Sha2_512];
 /// Where a suite has none of a kind.
@@ -81,6 +83,7 @@ fn cipher(encryption: IkeEncryption, integrity: Option<Hash>) -> Option<IkeCiphe
     Some(match (encryption, integrity) {
         (IkeEncryption::Aes128Gcm16, None) => IkeCipher::Aes128Gcm16,
         (IkeEncryption::Aes256Gcm16, None) => IkeCipher::Aes256Gcm16,
+        (IkeEncryption::ChaCha20Poly1305, None) => IkeCipher::ChaCha20Poly1305,
         (IkeEncryption::Aes128Cbc, Some(hash)) => IkeCipher::Aes128Cbc(hash),
         (IkeEncryption::Aes192Cbc, Some(hash)) => IkeCipher::Aes192Cbc(hash),
         (IkeEncryption::Aes256Cbc, Some(hash)) => IkeCipher::Aes256Cbc(hash),

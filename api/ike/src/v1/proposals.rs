@@ -56,12 +56,12 @@ fn suites(connection: &Connection) -> impl Iterator<Item = PhaseOneSuite> {
     })
 }
 
-fn encryption_attributes(encryption: IkeEncryption) -> (u64, Option<u64>) {
-    match encryption {
-        IkeEncryption::TripleDesCbc => (phase_one::TRIPLE_DES_CBC, None),
-        IkeEncryption::Aes128Cbc | IkeEncryption::Aes128Gcm16 => (phase_one::AES_CBC, Some(128)),
-        IkeEncryption::Aes192Cbc => (phase_one::AES_CBC, Some(192)),
-        IkeEncryption::Aes256Cbc | IkeEncryption::Aes256Gcm16 => (phase_one::AES_CBC, Some(256)),
+fn encryption_attributes(cipher: CbcCipher) -> (u64, Option<u64>) {
+    match cipher {
+        CbcCipher::TripleDes => (phase_one::TRIPLE_DES_CBC, None),
+        CbcCipher::Aes128 => (phase_one::AES_CBC, Some(128)),
+        CbcCipher::Aes192 => (phase_one::AES_CBC, Some(192)),
+        CbcCipher::Aes256 => (phase_one::AES_CBC, Some(256)),
     }
 }
 
@@ -85,7 +85,7 @@ pub(super) fn offer_phase_one_in(connection: &Connection, group: Option<Group>) 
         .take(MAX_OFFERED)
         .zip(1u8..)
         .map(|(suite, number)| {
-            let (encryption, bits) = encryption_attributes(suite.encryption);
+            let (encryption, bits) = encryption_attributes(suite.cipher);
             let mut attributes = vec![Attribute::number(phase_one::ENCRYPTION, short(encryption))];
             attributes.extend(bits.map(|bits| Attribute::number(phase_one::KEY_LENGTH, short(bits))));
             attributes.extend([
@@ -115,7 +115,7 @@ pub(crate) fn choose_phase_one(connection: &Connection, theirs: &[Proposal]) -> 
 }
 
 fn is_suite(transform: &Transform, suite: PhaseOneSuite) -> bool {
-    let (encryption, bits) = encryption_attributes(suite.encryption);
+    let (encryption, bits) = encryption_attributes(suite.cipher);
     let known = |kind| {
         matches!(
             kind,
@@ -152,6 +152,8 @@ pub(crate) struct PhaseTwoChoice {
 #[derive(Clone, Copy)]
 struct PhaseTwoSuite {
     esp: EspSuite,
+    /// Transform id and key length.
+    transform: (u8, Option<u64>),
     group: Option<Group>,
 }
 
@@ -159,6 +161,7 @@ fn child_suites(child: &ChildConfig) -> Vec<PhaseTwoSuite> {
     let mut suites = Vec::new();
     for proposal in &child.proposals {
         for encryption in &proposal.encryption {
+            let Some(transform) = esp_transform(*encryption) else { continue };
             let integrities: Vec<Option<EspIntegrity>> = if encryption.is_aead() {
                 vec![None]
             } else {
@@ -174,7 +177,7 @@ fn child_suites(child: &ChildConfig) -> Vec<PhaseTwoSuite> {
                 for (group, esn) in groups.iter().flat_map(|group| esns.iter().map(move |esn| (*group, *esn)))
                 {
                     let esp = EspSuite { encryption: *encryption, integrity, esn };
-                    suites.push(PhaseTwoSuite { esp, group });
+                    suites.push(PhaseTwoSuite { esp, transform, group });
                 }
             }
         }
@@ -183,15 +186,17 @@ fn child_suites(child: &ChildConfig) -> Vec<PhaseTwoSuite> {
     suites
 }
 
-fn esp_transform(encryption: EspEncryption) -> (u8, Option<u64>) {
-    match encryption {
+/// `None` for a cipher that has no number in version 1.
+fn esp_transform(encryption: EspEncryption) -> Option<(u8, Option<u64>)> {
+    Some(match encryption {
         EspEncryption::TripleDesCbc => (phase_two::ESP_3DES, None),
         EspEncryption::Aes128Cbc => (phase_two::ESP_AES_CBC, Some(128)),
         EspEncryption::Aes192Cbc => (phase_two::ESP_AES_CBC, Some(192)),
         EspEncryption::Aes256Cbc => (phase_two::ESP_AES_CBC, Some(256)),
         EspEncryption::Aes128Gcm16 => (phase_two::ESP_AES_GCM_16, Some(128)),
         EspEncryption::Aes256Gcm16 => (phase_two::ESP_AES_GCM_16, Some(256)),
-    }
+        EspEncryption::ChaCha20Poly1305 => return None,
+    })
 }
 
 fn integrity_number(integrity: EspIntegrity) -> u64 {
@@ -228,7 +233,7 @@ pub(super) fn offer_phase_two(child: &ChildConfig, spi: u32, nat: Option<Dialect
         .filter(|suite| suite.group == group && !suite.esp.esn)
         .zip(1u8..)
         .map(|(suite, number)| {
-            let (id, bits) = esp_transform(suite.esp.encryption);
+            let (id, bits) = suite.transform;
             let mut attributes = vec![
                 Attribute::number(phase_two::LIFE_TYPE, short(LIFE_SECONDS)),
                 Attribute::number(phase_two::LIFE_DURATION, secs(child.lifetime.hard)),
@@ -283,7 +288,7 @@ pub(crate) fn choose_phase_two(
 }
 
 fn is_child_suite(transform: &Transform, suite: PhaseTwoSuite, mode: Mode, nat: Option<Dialect>) -> bool {
-    let (id, bits) = esp_transform(suite.esp.encryption);
+    let (id, bits) = suite.transform;
     let known = |kind| {
         (phase_two::LIFE_TYPE..=phase_two::KEY_LENGTH).contains(&kind)
             || kind == phase_two::EXTENDED_SEQUENCE_NUMBER

@@ -8,7 +8,8 @@ use crate::wire::registry::payload;
 use crate::wire::{Exchange, Message, Notify, decode_payloads};
 use crate::{Group, Hash, Path};
 
-const CIPHERS: [IkeCipher; 2] = [IkeCipher::Aes256Gcm16, IkeCipher::Aes128Cbc(Hash::Sha2_256)];
+const CIPHERS: [IkeCipher; 3] =
+    [IkeCipher::Aes256Gcm16, IkeCipher::ChaCha20Poly1305, IkeCipher::Aes128Cbc(Hash::Sha2_256)];
 
 fn keys(cipher: IkeCipher, initiator: bool) -> IkeKeys {
     let suite = IkeSuite { cipher, prf: Hash::Sha2_256, group: Group::Curve25519, additional: [None; 7] };

@@ -31,13 +31,16 @@ impl Hash {
 
 impl IkeEncryption {
     fn is_aead(self) -> bool {
-        matches!(self, Self::Aes128Gcm16 | Self::Aes256Gcm16)
+        matches!(self, Self::Aes128Gcm16 | Self::Aes256Gcm16 | Self::ChaCha20Poly1305)
     }
 
     fn transform(self) -> Transform {
         match self {
             Self::Aes128Gcm16 => Transform::encryption(transform::ENCR_AES_GCM_16, 128),
             Self::Aes256Gcm16 => Transform::encryption(transform::ENCR_AES_GCM_16, 256),
+            Self::ChaCha20Poly1305 => {
+                Transform::plain(TransformKind::Encryption, transform::ENCR_CHACHA20_POLY1305)
+            }
             Self::Aes128Cbc => Transform::encryption(transform::ENCR_AES_CBC, 128),
             Self::Aes192Cbc => Transform::encryption(transform::ENCR_AES_CBC, 192),
             Self::Aes256Cbc => Transform::encryption(transform::ENCR_AES_CBC, 256),
@@ -51,6 +54,9 @@ impl EspEncryption {
         match self {
             Self::Aes128Gcm16 => Transform::encryption(transform::ENCR_AES_GCM_16, 128),
             Self::Aes256Gcm16 => Transform::encryption(transform::ENCR_AES_GCM_16, 256),
+            Self::ChaCha20Poly1305 => {
+                Transform::plain(TransformKind::Encryption, transform::ENCR_CHACHA20_POLY1305)
+            }
             Self::Aes128Cbc => Transform::encryption(transform::ENCR_AES_CBC, 128),
             Self::Aes192Cbc => Transform::encryption(transform::ENCR_AES_CBC, 192),
             Self::Aes256Cbc => Transform::encryption(transform::ENCR_AES_CBC, 256),
@@ -365,6 +371,7 @@ fn cipher_of(encryption: IkeEncryption, integrity: Option<Transform>) -> Option<
     Some(match encryption {
         IkeEncryption::Aes128Gcm16 => IkeCipher::Aes128Gcm16,
         IkeEncryption::Aes256Gcm16 => IkeCipher::Aes256Gcm16,
+        IkeEncryption::ChaCha20Poly1305 => IkeCipher::ChaCha20Poly1305,
         IkeEncryption::Aes128Cbc => IkeCipher::Aes128Cbc(hash?),
         IkeEncryption::Aes192Cbc => IkeCipher::Aes192Cbc(hash?),
         IkeEncryption::Aes256Cbc => IkeCipher::Aes256Cbc(hash?),
@@ -476,7 +483,7 @@ fn describe_transform(found: &Transform) -> String {
         (TransformKind::Encryption, transform::ENCR_3DES) => "3des".to_owned(),
         (TransformKind::Encryption, transform::ENCR_AES_CBC) => format!("aes{bits}-cbc"),
         (TransformKind::Encryption, transform::ENCR_AES_GCM_16) => format!("aes{bits}-gcm"),
-        (TransformKind::Encryption, 28) => "chacha20-poly1305".to_owned(),
+        (TransformKind::Encryption, transform::ENCR_CHACHA20_POLY1305) => format!("chacha20-poly1305{bits}"),
         (TransformKind::Encryption, id) => format!("encryption {id}{bits}"),
         (TransformKind::Prf, 1) => "prf-md5".to_owned(),
         (TransformKind::Prf, 2) => "prf-sha1".to_owned(),

@@ -23,11 +23,13 @@ pub(crate) mod payload {
     pub(crate) const LAST_KNOWN: u8 = 48;
 }
 
-/// Transform ids (RFC 7296 section 3.3.2, RFC 5282, RFC 8031, RFC 4868).
+/// Transform ids (RFC 7296 section 3.3.2, RFC 5282, RFC 8031, RFC 4868, RFC 7634).
 pub(crate) mod transform {
     pub(crate) const ENCR_3DES: u16 = 3;
     pub(crate) const ENCR_AES_CBC: u16 = 12;
     pub(crate) const ENCR_AES_GCM_16: u16 = 20;
+    /// Its key has one length alone, so it stands without that attribute (RFC 7634 section 4).
+    pub(crate) const ENCR_CHACHA20_POLY1305: u16 = 28;
     pub(crate) const INTEG_NONE: u16 = 0;
     pub(crate) const KE_NONE: u16 = 0;
     pub(crate) const ESN_NONE: u16 = 0;

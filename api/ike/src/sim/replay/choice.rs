@@ -35,7 +35,11 @@ pub fn proposals(data: &[u8]) {
 fn ours_ike() -> Vec<IkeProposal> {
     vec![
         IkeProposal {
-            encryption: vec![IkeEncryption::Aes256Gcm16, IkeEncryption::Aes128Cbc],
+            encryption: vec![
+                IkeEncryption::Aes256Gcm16,
+                IkeEncryption::ChaCha20Poly1305,
+                IkeEncryption::Aes128Cbc,
+            ],
             integrity: vec![Hash::Sha2_256],
             prf: vec![Hash::Sha2_256, Hash::Sha2_384],
             groups: vec![Group::Curve25519, Group::EcpP256],
@@ -58,7 +62,11 @@ fn ours_ike() -> Vec<IkeProposal> {
 fn ours_esp() -> Vec<EspProposal> {
     vec![
         EspProposal {
-            encryption: vec![EspEncryption::Aes256Gcm16, EspEncryption::Aes128Cbc],
+            encryption: vec![
+                EspEncryption::Aes256Gcm16,
+                EspEncryption::ChaCha20Poly1305,
+                EspEncryption::Aes128Cbc,
+            ],
             integrity: vec![EspIntegrity::HmacSha2_256_128],
             groups: vec![Group::Curve25519, Group::EcpP256],
             esn: vec![true, false],

@@ -21,6 +21,7 @@ fn keys(cipher: IkeCipher, initiator: bool) -> IkeKeys {
 
 fn cipher(choice: u8) -> IkeCipher {
     match choice % 4 {
+        0 if choice >= 128 => IkeCipher::ChaCha20Poly1305,
         0 => IkeCipher::Aes256Gcm16,
         1 => IkeCipher::Aes128Gcm16,
         2 => IkeCipher::Aes128Cbc(Hash::Sha2_256),
