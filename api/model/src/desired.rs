@@ -191,7 +191,7 @@ impl Desired {
             found = all(false);
         }
         if rides && found.is_empty() {
-            found.push(Esp { mode: Mode::Tunnel, udp_encapsulation: false, framing: Framing::GCM });
+            found.push(Esp { mode: Mode::Tunnel, udp_encapsulation: false, framing: Framing::COMBINED });
         }
         if rides || found.iter().any(|esp| esp.mode == Mode::Tunnel) {
             found.iter_mut().for_each(|esp| esp.mode = Mode::Tunnel);

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::isakmp_policy::{Authentication, Group};
+use crate::group::Group;
+use crate::isakmp_policy::Authentication;
 use crate::kind::{Kind, Reference, Resource};
 use crate::name::Name;
 use crate::read::{At, Object, Parse, deserialize_by_parse};

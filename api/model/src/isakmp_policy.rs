@@ -1,11 +1,10 @@
 //! An ISAKMP policy: what is offered and accepted for the IKE SA (phase 1).
 
 use std::collections::BTreeMap;
-use std::fmt;
 
-use serde::{Serialize, Serializer};
-use serde_json::Value;
+use serde::Serialize;
 
+use crate::group::Group;
 use crate::insecure::Insecure;
 use crate::kind::{Kind, Reference, Resource};
 use crate::name::Name;
@@ -31,8 +30,12 @@ words! {
         Aes256Gcm = "aes-256-gcm",
         /// AES-128-GCM with a 16-octet ICV (RFC 5282).
         Aes128Gcm = "aes-128-gcm",
+        /// ChaCha20-Poly1305 (RFC 7634); of IKEv2 alone.
+        ChaCha20Poly1305 = "chacha20-poly1305",
         /// AES-256-CBC, with HMAC integrity.
         Aes256Cbc = "aes-256-cbc",
+        /// AES-192-CBC, with HMAC integrity.
+        Aes192Cbc = "aes-192-cbc",
         /// AES-128-CBC, with HMAC integrity.
         Aes128Cbc = "aes-128-cbc",
         /// Triple DES in CBC mode, with HMAC integrity; only if `allow_insecure` names `3des`.
@@ -95,23 +98,6 @@ impl IkeVersion {
     }
 }
 
-/// Diffie-Hellman group, written as its number in the IANA registry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Group {
-    /// 31: Curve25519 (RFC 8031).
-    Curve25519,
-    /// 20: 384-bit random ECP (RFC 5903).
-    Ecp384,
-    /// 19: 256-bit random ECP (RFC 5903).
-    Ecp256,
-    /// 14: 2048-bit MODP (RFC 3526).
-    Modp2048,
-    /// 5: 1536-bit MODP (RFC 3526); only if `allow_insecure` names `modp1536`.
-    Modp1536,
-    /// 2: 1024-bit MODP (RFC 7296 appendix B.2); only if `allow_insecure` names `modp1024`.
-    Modp1024,
-}
-
 /// What is offered and accepted for an IKE SA: any of each list, best first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[schema(example = json!({"priority": 10, "version": "ikev2", "encryption": ["aes-256-gcm"], "hash": ["sha2-256"], "groups": [31, 19], "authentication": "pre-share", "lifetime_secs": 86400, "dpd_interval_secs": 30}))]
@@ -168,74 +154,13 @@ pub struct IsakmpPolicy {
     pub aggressive_mode: bool,
 }
 
-impl Group {
-    /// Every group, best first.
-    pub const ALL: [Self; 6] =
-        [Self::Curve25519, Self::Ecp384, Self::Ecp256, Self::Modp2048, Self::Modp1536, Self::Modp1024];
-
-    /// Its number in the IANA registry of IKEv2 transform type 4.
+impl IkeEncryption {
+    /// Whether integrity is part of it.
     #[must_use]
-    pub const fn number(self) -> u16 {
-        match self {
-            Self::Curve25519 => 31,
-            Self::Ecp384 => 20,
-            Self::Ecp256 => 19,
-            Self::Modp2048 => 14,
-            Self::Modp1536 => 5,
-            Self::Modp1024 => 2,
-        }
-    }
-
-    /// What must be allowed by name to use it.
-    #[must_use]
-    pub const fn insecurity(self) -> Option<Insecure> {
-        match self {
-            Self::Modp1536 => Some(Insecure::Modp1536),
-            Self::Modp1024 => Some(Insecure::Modp1024),
-            Self::Curve25519 | Self::Ecp384 | Self::Ecp256 | Self::Modp2048 => None,
-        }
+    pub const fn is_combined(self) -> bool {
+        matches!(self, Self::Aes256Gcm | Self::Aes128Gcm | Self::ChaCha20Poly1305)
     }
 }
-
-impl Parse for Group {
-    fn parse(at: At<'_>) -> Option<Self> {
-        const ALLOWED: &str = "allowed: 31, 20, 19, 14, and 5 and 2 where `allow_insecure` names them";
-        let Some(number) = at.value().as_f64() else {
-            return at.refuse(format!("must be the number of a group; {ALLOWED}"));
-        };
-        Self::ALL.into_iter().find(|group| f64::from(group.number()) == number).or_else(|| {
-            let weak = [1.0, 22.0, 23.0, 24.0].contains(&number);
-            let reason = if weak { "is refused because it is weak (RFC 8247)" } else { "is not known here" };
-            at.refuse(format!("group {number} {reason}; {ALLOWED}"))
-        })
-    }
-}
-
-impl fmt::Display for Group {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.number().fmt(f)
-    }
-}
-
-impl Serialize for Group {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u16(self.number())
-    }
-}
-
-deserialize_by_parse!(Group);
-
-impl utoipa::PartialSchema for Group {
-    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
-        utoipa::openapi::ObjectBuilder::new()
-            .schema_type(utoipa::openapi::schema::Type::Integer)
-            .enum_values(Some(Self::ALL.map(|group| Value::from(group.number()))))
-            .description(Some("Diffie-Hellman group by its IANA number"))
-            .into()
-    }
-}
-
-impl utoipa::ToSchema for Group {}
 
 impl Parse for IsakmpPolicy {
     fn parse(at: At<'_>) -> Option<Self> {
@@ -297,6 +222,9 @@ impl Parse for IsakmpPolicy {
     }
 }
 
+/// Longest list: there is room for every group.
+const MOST: usize = Group::ALL.len();
+
 /// A list that must be there unless a profile gives it.
 fn some_of<T: Parse + PartialEq>(
     object: &mut Object<'_>,
@@ -304,8 +232,8 @@ fn some_of<T: Parse + PartialEq>(
     of_profile: Option<Vec<T>>,
 ) -> Option<Vec<T>> {
     match of_profile {
-        Some(given) => Some(object.optional_with(field, |at| at.some_distinct(8)).unwrap_or(given)),
-        None => object.required_with(field, |at| at.some_distinct(8)),
+        Some(given) => Some(object.optional_with(field, |at| at.some_distinct(MOST)).unwrap_or(given)),
+        None => object.required_with(field, |at| at.some_distinct(MOST)),
     }
 }
 
@@ -324,9 +252,12 @@ impl IsakmpPolicy {
         }
         let mut refuse = |field: &str, detail: &str| found.push((format!("/{field}"), detail.to_owned()));
         let of_v1 = self.version == IkeVersion::Ikev1;
-        let combined = [IkeEncryption::Aes256Gcm, IkeEncryption::Aes128Gcm];
-        if of_v1 && self.encryption.iter().any(|cipher| combined.contains(cipher)) {
-            refuse("encryption", "ikev1 knows CBC ciphers only: aes-256-cbc, aes-128-cbc, 3des");
+        if of_v1 && let Some(cipher) = self.encryption.iter().find(|cipher| cipher.is_combined()) {
+            let detail = format!(
+                "ikev1 does not know {cipher}: it has CBC ciphers only, \
+                 aes-256-cbc, aes-192-cbc, aes-128-cbc and 3des"
+            );
+            refuse("encryption", &detail);
         }
         if of_v1 && self.groups.contains(&Group::Curve25519) {
             refuse("groups", "ikev1 does not know group 31: take 19, 20 or 14");
@@ -401,7 +332,7 @@ deserialize_by_parse!(IsakmpPolicy);
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -522,6 +453,21 @@ mod tests {
     }
 
     #[test]
+    fn every_strong_suite_may_stand_in_one_policy() {
+        let groups = Group::ALL.into_iter().filter(|group| group.insecurity().is_none());
+        let groups: Vec<u16> = groups.map(Group::number).collect();
+        assert_eq!(groups, [31, 21, 20, 19, 18, 17, 16, 15, 14]);
+        let encryption =
+            ["aes-256-gcm", "aes-128-gcm", "chacha20-poly1305", "aes-256-cbc", "aes-192-cbc", "aes-128-cbc"];
+        let body = json!({"priority": 1, "encryption": encryption, "groups": groups,
+                          "hash": ["sha2-256", "sha2-384", "sha2-512"]});
+        let policy = crate::read::parse::<IsakmpPolicy>(&body).unwrap();
+        assert!(policy.insecurities().is_empty());
+        let written = serde_json::to_value(&policy).unwrap();
+        assert_eq!((&written["groups"], &written["encryption"]), (&body["groups"], &body["encryption"]));
+    }
+
+    #[test]
     fn a_policy_of_version_1_asks_for_what_version_1_knows() {
         let mut body = classic();
         body["encryption"] = json!(["aes-256-gcm"]);
@@ -530,6 +476,11 @@ mod tests {
         let pointers: Vec<String> =
             refused(body).iter().filter_map(|error| error.split(' ').next().map(str::to_owned)).collect();
         assert_eq!(pointers, ["/additional_key_exchanges", "/encryption", "/groups"]);
+        let mut body = classic();
+        body["encryption"] = json!(["aes-128-cbc", "chacha20-poly1305"]);
+        let expected = "/encryption ikev1 does not know chacha20-poly1305: it has CBC ciphers only, \
+                        aes-256-cbc, aes-192-cbc, aes-128-cbc and 3des";
+        assert_eq!(refused(body), [expected]);
         let v2 = |more: &str| {
             let mut body =
                 json!({"priority": 1, "encryption": ["aes-256-gcm"], "hash": ["sha2-256"], "groups": [31]});

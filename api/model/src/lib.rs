@@ -18,6 +18,7 @@ mod certificate;
 mod crypto_map;
 mod desired;
 mod distinguished_name;
+mod group;
 mod identity;
 mod insecure;
 mod interface;
@@ -42,13 +43,12 @@ pub use certificate::{Certificate, CertificateUsage, Revocation, RsaPadding};
 pub use crypto_map::{CryptoMap, CryptoMapEntry};
 pub use desired::Desired;
 pub use distinguished_name::{DistinguishedName, DistinguishedNameError};
+pub use group::Group;
 pub use identity::{Identity, IdentityError};
 pub use insecure::Insecure;
 pub use interface::{Device, Interface, Side};
 pub use ipsec_profile::{IpsecProfile, NatTraversal, SaTerms};
-pub use isakmp_policy::{
-    Authentication, Group, Hash, IkeEncryption, IkeVersion, IsakmpPolicy, KeyEncapsulation,
-};
+pub use isakmp_policy::{Authentication, Hash, IkeEncryption, IkeVersion, IsakmpPolicy, KeyEncapsulation};
 pub use kind::{Kind, Reference, Resource};
 pub use name::{IfName, Name, NameError};
 pub use pem::{CertificatePem, RevocationListPem, X509};

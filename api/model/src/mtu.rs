@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The part between IV and ICV is padded to a multiple of four octets (RFC 4303 section 2.4), or of the cipher's block
-//! where that is longer (AES-GCM itself needs no padding), so what is left of the link is rounded *down* to that before
+//! where that is longer (a combined cipher itself needs no padding), so what is left of the link is rounded *down* to that before
 //! the two octets of the trailer are taken.
 
 use crate::transform_set::Mode;
@@ -44,8 +44,8 @@ pub struct Framing {
 }
 
 impl Framing {
-    /// AES-GCM with a 16-octet ICV (RFC 4106 sections 3.1 and 6).
-    pub const GCM: Self = Self { iv_bytes: 8, alignment_bytes: 4, icv_bytes: 16 };
+    /// AES-GCM with a 16-octet ICV (RFC 4106 sections 3.1 and 6), and ChaCha20-Poly1305 (RFC 7634 section 2).
+    pub const COMBINED: Self = Self { iv_bytes: 8, alignment_bytes: 4, icv_bytes: 16 };
 
     /// A cipher in CBC mode with an IV as long as its block (RFC 3602 section 3, RFC 2451 section 3), and an ICV.
     #[must_use]
@@ -150,7 +150,7 @@ mod tests {
         Encapsulation {
             family: TransportFamily::Ipv4,
             gre_key: false,
-            esp: Some(Esp { mode, udp_encapsulation, framing: Framing::GCM }),
+            esp: Some(Esp { mode, udp_encapsulation, framing: Framing::COMBINED }),
         }
     }
 
@@ -212,7 +212,7 @@ mod tests {
 
     fn encapsulation() -> impl Strategy<Value = Encapsulation> {
         let framing = prop_oneof![
-            Just(Framing::GCM),
+            Just(Framing::COMBINED),
             (prop_oneof![Just(8), Just(16)], prop_oneof![Just(12), Just(16), Just(24), Just(32)])
                 .prop_map(|(block_bytes, icv_bytes)| Framing::cbc(block_bytes, icv_bytes)),
         ];

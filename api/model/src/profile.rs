@@ -1,7 +1,8 @@
 //! Suites by name: what a peer's vendor wrote into its manuals, spelled out by one word.
 
+use crate::group::Group;
 use crate::insecure::Insecure;
-use crate::isakmp_policy::{Group, Hash, IkeEncryption, IkeVersion, IsakmpPolicy};
+use crate::isakmp_policy::{Hash, IkeEncryption, IkeVersion, IsakmpPolicy};
 use crate::transform_set::{EspEncryption, EspIntegrity, TransformSet};
 use crate::word::words;
 

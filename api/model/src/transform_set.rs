@@ -19,6 +19,8 @@ words! {
         Aes256Gcm = "aes-256-gcm",
         /// AES-128-GCM with a 16-octet ICV (RFC 4106).
         Aes128Gcm = "aes-128-gcm",
+        /// ChaCha20-Poly1305 (RFC 7634); of IKEv2 alone.
+        ChaCha20Poly1305 = "chacha20-poly1305",
         /// AES-256-CBC (RFC 3602), with `integrity`.
         Aes256Cbc = "aes-256-cbc",
         /// AES-192-CBC (RFC 3602), with `integrity`.
@@ -75,7 +77,7 @@ pub struct TransformSet {
     /// Cipher. Required without a `profile`.
     #[schema(required = false)]
     pub encryption: EspEncryption,
-    /// Integrity algorithm of a CBC cipher, which needs one; AES-GCM has its own.
+    /// Integrity algorithm of a CBC cipher, which needs one; AES-GCM and ChaCha20-Poly1305 have their own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub integrity: Option<EspIntegrity>,
     /// Mode. Required without a `profile`.
@@ -186,7 +188,7 @@ impl TransformSet {
     pub const fn framing(&self) -> Framing {
         match (self.encryption.block_bytes(), self.integrity) {
             (Some(block_bytes), Some(integrity)) => Framing::cbc(block_bytes, integrity.icv_bytes()),
-            _ => Framing::GCM,
+            _ => Framing::COMBINED,
         }
     }
 }
@@ -196,7 +198,7 @@ impl EspEncryption {
     #[must_use]
     pub const fn block_bytes(self) -> Option<u32> {
         match self {
-            Self::Aes256Gcm | Self::Aes128Gcm => None,
+            Self::Aes256Gcm | Self::Aes128Gcm | Self::ChaCha20Poly1305 => None,
             Self::Aes256Cbc | Self::Aes192Cbc | Self::Aes128Cbc => Some(16),
             Self::TripleDesCbc => Some(8),
         }
@@ -281,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cbc_cipher_needs_integrity_and_gcm_has_its_own() {
+    fn a_cbc_cipher_needs_integrity_and_a_combined_one_has_its_own() {
         for cipher in ["aes-256-cbc", "aes-192-cbc", "aes-128-cbc"] {
             let errors = refused(&json!({"encryption": cipher, "mode": "tunnel"}));
             assert_eq!(
@@ -300,8 +302,14 @@ mod tests {
                 assert_eq!(serde_json::to_value(&set).unwrap(), body);
             }
         }
-        let errors =
-            refused(&json!({"encryption": "aes-128-gcm", "integrity": "sha2-256", "mode": "tunnel"}));
-        assert_eq!(errors, ["/integrity aes-128-gcm has its own: leave it out"]);
+        for cipher in ["aes-256-gcm", "aes-128-gcm", "chacha20-poly1305"] {
+            let mut body =
+                json!({"encryption": cipher, "integrity": "sha2-256", "mode": "tunnel", "esn": true});
+            assert_eq!(refused(&body), [format!("/integrity {cipher} has its own: leave it out")]);
+            body.as_object_mut().unwrap().remove("integrity");
+            let set = crate::read::parse::<TransformSet>(&body).unwrap();
+            assert_eq!(set.framing(), Framing::COMBINED);
+            assert_eq!(serde_json::to_value(&set).unwrap(), body);
+        }
     }
 }

@@ -170,21 +170,15 @@ pub(super) fn identity(identity: &model::Identity) -> Identity {
 fn ike_proposals(policy: &IsakmpPolicy) -> Vec<IkeProposal> {
     let prf: Vec<Hash> = policy.hash.iter().copied().map(hash).collect();
     let groups: Vec<Group> = policy.groups.iter().copied().map(group).collect();
-    let (combined, others): (Vec<_>, Vec<_>) = policy
-        .encryption
-        .iter()
-        .copied()
-        .map(ike_encryption)
-        .partition(|cipher| matches!(cipher, IkeEncryption::Aes128Gcm16 | IkeEncryption::Aes256Gcm16));
-    let combined_first = policy.encryption.first().is_some_and(|cipher| {
-        matches!(cipher, model::IkeEncryption::Aes128Gcm | model::IkeEncryption::Aes256Gcm)
-    });
+    let (combined, others): (Vec<_>, Vec<_>) =
+        policy.encryption.iter().copied().partition(|cipher| cipher.is_combined());
+    let combined_first = policy.encryption.first().is_some_and(|cipher| cipher.is_combined());
     let additional: Vec<KeyEncapsulation> =
         policy.additional_key_exchanges.iter().copied().map(key_encapsulation).collect();
     let additional = if additional.is_empty() { Vec::new() } else { vec![additional] };
-    let proposal = |encryption: Vec<IkeEncryption>, integrity: Vec<Hash>| {
+    let proposal = |encryption: Vec<model::IkeEncryption>, integrity: Vec<Hash>| {
         (!encryption.is_empty()).then(|| IkeProposal {
-            encryption,
+            encryption: encryption.into_iter().map(ike_encryption).collect(),
             integrity,
             prf: prf.clone(),
             groups: groups.clone(),
@@ -219,7 +213,9 @@ fn ike_encryption(encryption: model::IkeEncryption) -> IkeEncryption {
     match encryption {
         model::IkeEncryption::Aes256Gcm => IkeEncryption::Aes256Gcm16,
         model::IkeEncryption::Aes128Gcm => IkeEncryption::Aes128Gcm16,
+        model::IkeEncryption::ChaCha20Poly1305 => IkeEncryption::ChaCha20Poly1305,
         model::IkeEncryption::Aes256Cbc => IkeEncryption::Aes256Cbc,
+        model::IkeEncryption::Aes192Cbc => IkeEncryption::Aes192Cbc,
         model::IkeEncryption::Aes128Cbc => IkeEncryption::Aes128Cbc,
         model::IkeEncryption::TripleDesCbc => IkeEncryption::TripleDesCbc,
     }
@@ -238,8 +234,13 @@ fn hash(hash: model::Hash) -> Hash {
 fn group(group: model::Group) -> Group {
     match group {
         model::Group::Curve25519 => Group::Curve25519,
+        model::Group::Ecp521 => Group::EcpP521,
         model::Group::Ecp384 => Group::EcpP384,
         model::Group::Ecp256 => Group::EcpP256,
+        model::Group::Modp8192 => Group::Modp8192,
+        model::Group::Modp6144 => Group::Modp6144,
+        model::Group::Modp4096 => Group::Modp4096,
+        model::Group::Modp3072 => Group::Modp3072,
         model::Group::Modp2048 => Group::Modp2048,
         model::Group::Modp1536 => Group::Modp1536,
         model::Group::Modp1024 => Group::Modp1024,
@@ -267,6 +268,7 @@ fn esp_encryption(encryption: model::EspEncryption) -> EspEncryption {
     match encryption {
         model::EspEncryption::Aes256Gcm => EspEncryption::Aes256Gcm16,
         model::EspEncryption::Aes128Gcm => EspEncryption::Aes128Gcm16,
+        model::EspEncryption::ChaCha20Poly1305 => EspEncryption::ChaCha20Poly1305,
         model::EspEncryption::Aes256Cbc => EspEncryption::Aes256Cbc,
         model::EspEncryption::Aes192Cbc => EspEncryption::Aes192Cbc,
         model::EspEncryption::Aes128Cbc => EspEncryption::Aes128Cbc,

@@ -8,6 +8,7 @@ pub(crate) const fn encryption_word(number: u8) -> &'static str {
     match number {
         algorithm::AES_128_GCM_16 => EspEncryption::Aes128Gcm.word(),
         algorithm::AES_256_GCM_16 => EspEncryption::Aes256Gcm.word(),
+        algorithm::CHACHA20_POLY1305 => EspEncryption::ChaCha20Poly1305.word(),
         algorithm::AES_128_CBC => EspEncryption::Aes128Cbc.word(),
         algorithm::AES_192_CBC => EspEncryption::Aes192Cbc.word(),
         algorithm::AES_256_CBC => EspEncryption::Aes256Cbc.word(),

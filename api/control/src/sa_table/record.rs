@@ -81,6 +81,7 @@ fn algorithms(pair: &ChildPair) -> (u8, u8) {
     let cipher = match pair.encryption {
         EspEncryption::Aes128Gcm16 => algorithm::AES_128_GCM_16,
         EspEncryption::Aes256Gcm16 => algorithm::AES_256_GCM_16,
+        EspEncryption::ChaCha20Poly1305 => algorithm::CHACHA20_POLY1305,
         EspEncryption::Aes128Cbc => algorithm::AES_128_CBC,
         EspEncryption::Aes192Cbc => algorithm::AES_192_CBC,
         EspEncryption::Aes256Cbc => algorithm::AES_256_CBC,

@@ -2,7 +2,7 @@
 //! for what they are, and by policies that say so.
 
 use super::Violation;
-use crate::{Authentication, CertificateUsage, Desired, IkeVersion, Kind, SaTerms};
+use crate::{Authentication, CertificateUsage, Desired, EspEncryption, IkeVersion, Kind, SaTerms};
 
 pub(super) fn check(desired: &Desired, found: &mut Vec<Violation>) {
     for (name, profile) in &desired.ipsec_profiles {
@@ -49,6 +49,15 @@ fn check_terms(desired: &Desired, terms: &SaTerms, mut refuse: impl FnMut(String
             "/ppk".to_owned(),
             "goes with ikev2 only (RFC 8784), and the isakmp_policies are of ikev1".to_owned(),
         );
+    }
+    for (index, (name, set)) in desired.transform_sets_of(terms).enumerate() {
+        if of_v1 && set.encryption == EspEncryption::ChaCha20Poly1305 {
+            let detail = format!(
+                "{name} is of {}, which goes with ikev2 only (RFC 7634), and the isakmp_policies are of ikev1",
+                set.encryption
+            );
+            refuse(format!("/transform_sets/{index}"), detail);
+        }
     }
     for (index, name) in terms.isakmp_policies.iter().enumerate() {
         let Some(policy) = desired.isakmp_policies.get(name) else { continue };

@@ -239,6 +239,30 @@ fn one_list_has_one_mode() {
     assert_eq!(wrong(&desired), ["ipsec-profiles/mixed /transform_sets/1"]);
 }
 
+/// Version 1 has no number for ChaCha20-Poly1305: a set of it would never be offered.
+#[test]
+fn a_set_that_version_1_does_not_know_goes_with_version_2_alone() {
+    let mut desired = gateway();
+    let set = json!({"encryption": "chacha20-poly1305", "mode": "transport"});
+    put::<crate::TransformSet>(&mut desired, "chacha", set);
+    let policy = |version: &str| {
+        json!({"priority": 1, "version": version, "encryption": ["aes-256-cbc"], "hash": ["sha2-256"],
+            "groups": [14], "allow_insecure": ["ikev1"]})
+    };
+    put::<crate::IsakmpPolicy>(&mut desired, "one", policy("ikev1"));
+    put::<crate::IsakmpPolicy>(&mut desired, "two", policy("ikev2"));
+    let profile =
+        |policy: &str| json!({"transform_sets": ["transport", "chacha"], "isakmp_policies": [policy]});
+    put::<crate::IpsecProfile>(&mut desired, "old", profile("one"));
+    put::<crate::IpsecProfile>(&mut desired, "new", profile("two"));
+    assert_eq!(wrong(&desired), ["ipsec-profiles/old /transform_sets/1"]);
+    let found = violations(&desired, Kind::TransformSet);
+    assert_eq!(
+        found[0].error.detail,
+        "chacha is of chacha20-poly1305, which goes with ikev2 only (RFC 7634), and the isakmp_policies are of ikev1"
+    );
+}
+
 #[test]
 fn a_peer_has_one_key_per_local_identity() {
     let mut desired = gateway();
