@@ -1,11 +1,13 @@
 //! An IKE SA and a child come up, with the algorithms that were meant.
 
 use anyhow::{Result, ensure};
-use ike::{Connection, Group, Hash, IkeEncryption, IkeProposal};
+use ike::{Command, Connection, EspEncryption, Group, Hash, IkeEncryption, IkeProposal};
 use integration::interop::Role;
 
 use crate::cable::{Cable, connection, scenario};
 use crate::charon::Settings;
+use crate::keys::{same_esp_keys, same_ike_keys};
+use crate::ours::CHILD;
 
 fn offering(encryption: IkeEncryption, hash: Hash, group: Group) -> Connection {
     let proposal = IkeProposal {
@@ -46,4 +48,48 @@ fn with_aes_256_gcm_and_x25519() -> Result<()> {
         "AES_GCM_16-256/PRF_HMAC_SHA2_256/CURVE_25519",
         &offering(IkeEncryption::Aes256Gcm16, Hash::Sha2_256, Group::Curve25519),
     )
+}
+
+/// One cipher for both SAs, and fresh keys of both by each end: charon opens all that we seal, and has the same keys.
+#[test]
+fn with_chacha20_poly1305_and_stays_so_through_rekeys() -> Result<()> {
+    let cable = Cable::new()?;
+    let mut connection = offering(IkeEncryption::ChaCha20Poly1305, Hash::Sha2_256, Group::Curve25519);
+    for child in &mut connection.children {
+        for proposal in &mut child.proposals {
+            proposal.encryption = vec![EspEncryption::ChaCha20Poly1305];
+        }
+    }
+    let (ike, esp) = ("chacha20poly1305-prfsha256-x25519", "chacha20poly1305-noesn");
+    for role in Role::BOTH {
+        scenario(1, "PSK, ChaCha20-Poly1305 for both SAs, each rekeyed", role).judge(|| {
+            let settings = Settings { ike, esp, ..Settings::default() };
+            let ours = cable.up(role, connection.clone(), &settings)?;
+            let sas = cable.charon.swanctl("--list-sas")?;
+            ensure!(sas.contains("CHACHA20_POLY1305/PRF_HMAC_SHA2_256/CURVE_25519"), "{sas}");
+            ensure!(sas.contains("ESP:CHACHA20_POLY1305"), "{sas}");
+            let first = ours.settles(1)?;
+            ensure!(first.suite == "chacha20-poly1305 / prf sha2-256 / group 31", "{}", first.suite);
+            match role {
+                Role::Initiator => ours.command(Command::RekeyChild(CHILD)),
+                Role::Responder => drop(cable.charon.swanctl("--rekey --child net")?),
+            }
+            ours.until("the new pair alone", |state| {
+                let new = state.installed.keys().all(|spi| !first.children.contains(spi));
+                ensure!(state.installed.len() == 1 && new, "{:x?}", state.installed.keys());
+                Ok(())
+            })?;
+            same_esp_keys(&cable.charon, &ours)?;
+            match role {
+                Role::Initiator => ours.command(Command::RekeyIke(crate::ours::CONNECTION)),
+                Role::Responder => drop(cable.charon.swanctl("--rekey --ike far")?),
+            }
+            same_ike_keys(&cable.charon, &ours, 2)?;
+            let second = ours.settles(1)?;
+            ensure!(second.spi_i != first.spi_i && second.suite == first.suite, "{}", second.suite);
+            drop(ours);
+            cable.charon.try_swanctl("--terminate --ike far --force --timeout 1").map(drop)
+        })?;
+    }
+    Ok(())
 }

@@ -2,7 +2,8 @@
 
 use integration::pcap::Datagram;
 
-const HEADER: usize = 28;
+/// Length of the header.
+pub(super) const HEADER: usize = 28;
 const NAT_PORT: u16 = 4500;
 /// Payload types.
 const ENCRYPTED: u8 = 46;
@@ -41,10 +42,15 @@ pub(super) struct Message {
 }
 
 impl Message {
+    /// The message in a datagram, without the marker that tells it from ESP; `None` for a keepalive or ESP.
+    pub(super) fn bytes(datagram: &Datagram) -> Option<&[u8]> {
+        let marked = [datagram.source.port(), datagram.destination.port()].contains(&NAT_PORT);
+        if marked { datagram.payload.strip_prefix(&[0; 4]) } else { Some(&datagram.payload) }
+    }
+
     /// What a datagram bears; `None` for a keepalive or ESP.
     pub(super) fn of(datagram: &Datagram) -> Option<Self> {
-        let marked = [datagram.source.port(), datagram.destination.port()].contains(&NAT_PORT);
-        let bytes = if marked { datagram.payload.strip_prefix(&[0; 4])? } else { &datagram.payload };
+        let bytes = Self::bytes(datagram)?;
         let header = bytes.get(..HEADER)?;
         let spi = |at: usize| Some(u64::from_be_bytes(header.get(at..at + 8)?.try_into().ok()?));
         let (first, version) = (header[16], header[17] >> 4);

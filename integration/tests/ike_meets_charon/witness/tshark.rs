@@ -1,8 +1,8 @@
 //! tshark reads what our engine said, with the keys that the engine had: every message must decode without a mark, and
 //! every encrypted one must open.
 //!
-//! tshark 4.0 opens all ciphers of our IKE SAs, and checks the integrity of IKEv2. What it lacks (ChaCha20-Poly1305) is
-//! none of them; messages of such an SA could be judged from outside alone.
+//! tshark 4.0 opens all ciphers of our IKE SAs but ChaCha20-Poly1305, and checks the integrity of IKEv2. What it lacks was
+//! opened before, by [`super::foreign_hand`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -76,7 +76,7 @@ pub(super) fn decode(capture: &Path, messages: &[&(Direction, Datagram)], keys: 
         let table: String = ike_sas
             .values()
             .filter_map(|records| records.get(generation.min(records.len() - 1)))
-            .map(|record| line(record))
+            .filter_map(|record| line(record))
             .collect();
         readings.push(read(capture, &table, keys)?);
     }
@@ -169,25 +169,26 @@ fn numbers<T: std::str::FromStr<Err = std::num::ParseIntError>>(cell: &str) -> R
     cell.split(',').filter(|text| !text.is_empty()).map(|text| Ok(text.parse()?)).collect()
 }
 
-/// A line of the table of IKEv2's keys.
-fn line(record: &KeyRecord) -> String {
-    let cipher = cipher(record.encryption());
+/// A line of the table of IKEv2's keys; `None` with a cipher that tshark does not know.
+fn line(record: &KeyRecord) -> Option<String> {
+    let cipher = cipher(record.encryption())?;
     let integrity = integrity(record.integrity());
     let KeyRecord { spi_i, spi_r, sk_a, sk_e, .. } = record;
     let [ai, ar, ei, er] = [&sk_a[0], &sk_a[1], &sk_e[0], &sk_e[1]].map(|key| hex(key));
-    format!("{spi_i:016x},{spi_r:016x},{ei},{er},\"{cipher}\",{ai},{ar},\"{integrity}\"\n")
+    Some(format!("{spi_i:016x},{spi_r:016x},{ei},{er},\"{cipher}\",{ai},{ar},\"{integrity}\"\n"))
 }
 
-/// Names of Wireshark 4.0.
-fn cipher(encryption: IkeEncryption) -> &'static str {
-    match encryption {
+/// Names of Wireshark 4.0; `None` for what it does not know.
+pub(super) fn cipher(encryption: IkeEncryption) -> Option<&'static str> {
+    Some(match encryption {
         IkeEncryption::Aes128Gcm16 => "AES-GCM-128 with 16 octet ICV [RFC5282]",
         IkeEncryption::Aes256Gcm16 => "AES-GCM-256 with 16 octet ICV [RFC5282]",
         IkeEncryption::Aes128Cbc => "AES-CBC-128 [RFC3602]",
         IkeEncryption::Aes192Cbc => "AES-CBC-192 [RFC3602]",
         IkeEncryption::Aes256Cbc => "AES-CBC-256 [RFC3602]",
         IkeEncryption::TripleDesCbc => "3DES [RFC2451]",
-    }
+        IkeEncryption::ChaCha20Poly1305 => return None,
+    })
 }
 
 fn integrity(hash: Option<Hash>) -> &'static str {
@@ -201,6 +202,6 @@ fn integrity(hash: Option<Hash>) -> &'static str {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
