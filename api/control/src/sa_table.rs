@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use ike::{ChildId, ChildPair, OperationId, Path};
+use ike::{ChildId, ChildKeyExchange, ChildPair, OperationId, Path};
 use shm::records::{NONE, PolicyRecord, SaRecord, TunnelRecord, direction};
 use shm::{Ack, Refusal, Table, Writer};
 
@@ -71,6 +71,8 @@ pub struct SaEntry {
     pub pair: Option<u32>,
     /// Whether its owner sends on it.
     pub sending: bool,
+    /// The key exchange of its pair's own, where there was one; not known of what a former process had installed.
+    pub key_exchange: Option<ChildKeyExchange>,
 }
 
 /// All SAs in use.
@@ -92,6 +94,7 @@ struct Pair {
     inbound: u32,
     outbound: u32,
     stage: Stage,
+    key_exchange: Option<ChildKeyExchange>,
     /// Grows with each pair: the youngest serves when the one in use goes.
     age: u64,
 }
@@ -167,7 +170,8 @@ impl SaTable {
 
     fn entry(&self, slot: u32, direction: u8, owner: &Owner, pair: Option<u32>) -> SaEntry {
         let sending = self.outbound(owner) == Some(slot);
-        SaEntry { slot, direction, owner: owner.clone(), pair, sending }
+        let key_exchange = pair.and_then(|spi_in| self.pairs.get(&spi_in)?.key_exchange.clone());
+        SaEntry { slot, direction, owner: owner.clone(), pair, sending, key_exchange }
     }
 
     /// The inbound SPI that names the pair with a half in this slot; for events of the dataplane.
@@ -231,7 +235,15 @@ impl SaTable {
         }
         let stage = Stage::Installing { operation, send, versions, deadline: now + ACKNOWLEDGE_WITHIN };
         let age = self.pairs.values().map(|pair| pair.age + 1).max().unwrap_or(0);
-        let installed = Pair { child: pair.child, owner: child.owner.clone(), inbound, outbound, stage, age };
+        let installed = Pair {
+            child: pair.child,
+            owner: child.owner.clone(),
+            inbound,
+            outbound,
+            stage,
+            key_exchange: pair.key_exchange.clone(),
+            age,
+        };
         self.pairs.insert(pair.spi_in, installed);
         Ok(())
     }

@@ -356,6 +356,15 @@ pub struct EspKeys {
     pub integrity: Zeroizing<Vec<u8>>,
 }
 
+/// A key exchange of a child's own (perfect forward secrecy).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChildKeyExchange {
+    /// Its group.
+    pub group: Group,
+    /// What followed it (RFC 9370).
+    pub additional: Vec<KeyEncapsulation>,
+}
+
 /// A negotiated pair of ESP SAs.
 #[derive(Clone)]
 pub struct ChildPair {
@@ -379,6 +388,8 @@ pub struct ChildPair {
     pub integrity: Option<EspIntegrity>,
     /// Agreed extended sequence numbers.
     pub esn: bool,
+    /// The key exchange that its keys come of, beside those of the IKE SA; `None` where those serve.
+    pub key_exchange: Option<ChildKeyExchange>,
     /// Agreed selectors of our side.
     pub local_selectors: Vec<TrafficSelector>,
     /// Agreed selectors of the peer's side.

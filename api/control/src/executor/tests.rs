@@ -134,6 +134,7 @@ impl Lab {
             encryption: EspEncryption::Aes256Gcm16,
             integrity: None,
             esn: true,
+            key_exchange: None,
             local_selectors: vec![host(child.local)],
             remote_selectors: vec![host(child.remote)],
             keys_in: keys(1),

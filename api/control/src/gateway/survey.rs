@@ -268,6 +268,10 @@ impl Gateway {
                 mode: if record.mode == mode::TUNNEL { "tunnel" } else { "transport" },
                 encryption: picture::encryption_word(record.algorithm),
                 integrity: picture::integrity_word(record.integrity),
+                pfs_group: entry.key_exchange.as_ref().map(|exchange| exchange.group.number()),
+                additional_key_exchanges: (entry.key_exchange.iter())
+                    .flat_map(|exchange| exchange.additional.iter().map(|method| method.name()))
+                    .collect(),
                 esn: record.esn == 1,
                 udp_encapsulation: record.udp_encapsulation == 1,
                 local: address_text(&record, true),

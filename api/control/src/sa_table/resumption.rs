@@ -86,7 +86,9 @@ impl SaTable {
         }
         let age = self.pairs.values().map(|pair| pair.age + 1).max().unwrap_or(0);
         let (owner, stage) = (owner.clone(), Stage::Active);
-        self.pairs.insert(pair.spi_in, Pair { child: pair.child, owner, inbound, outbound, stage, age });
+        let child = pair.child;
+        let key_exchange = None;
+        self.pairs.insert(pair.spi_in, Pair { child, owner, inbound, outbound, stage, key_exchange, age });
     }
 
     /// A pair goes on without an engine, as an adopted one does: until its owner sends on another pair. If it does so

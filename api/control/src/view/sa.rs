@@ -69,6 +69,14 @@ pub struct IpsecSa {
     /// As transform sets name it, such as `sha2-256`; absent where the cipher authenticates by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub integrity: Option<&'static str>,
+    /// Group of the key exchange that its keys come of beside those of the IKE SA, by its IANA number; absent where there was
+    /// none, as in the first SAs of an IKE SA, and where a former control plane had installed it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pfs_group: Option<u16>,
+    /// What followed that key exchange, as ISAKMP policies name it, such as `ml-kem-768`; absent where nothing did.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    pub additional_key_exchanges: Vec<&'static str>,
     /// Extended sequence numbers.
     pub esn: bool,
     /// ESP in UDP (RFC 3948).

@@ -8,7 +8,8 @@ use crate::Group;
 
 impl Group {
     /// The registry's number.
-    pub(crate) fn number(self) -> u16 {
+    #[must_use]
+    pub fn number(self) -> u16 {
         match self {
             Self::Modp1024 => 2,
             Self::Modp1536 => 5,

@@ -23,7 +23,9 @@ impl KeyEncapsulation {
         Self::ALL.into_iter().find(|method| method.number() == number)
     }
 
-    pub(crate) fn name(self) -> &'static str {
+    /// As a policy names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::MlKem768 => "ml-kem-768",
             Self::MlKem1024 => "ml-kem-1024",

@@ -19,8 +19,8 @@ use crate::v2::selectors::describe as describe_selectors;
 use crate::wire::isakmp::registry::{payload as kind, protocol};
 use crate::wire::isakmp::{Delete, Exchange, Payload, PhaseTwoId, decode_sa, encode_sa};
 use crate::{
-    Cause, ChildConfig, ChildId, ChildLifetime, ChildPair, Classified, EspKeys, Event, IkeSaId, Mode,
-    OperationId, Phase, SaOperation,
+    Cause, ChildConfig, ChildId, ChildKeyExchange, ChildLifetime, ChildPair, Classified, EspKeys, Event,
+    IkeSaId, Mode, OperationId, Phase, SaOperation,
 };
 
 /// How long the initiator's last message is kept for a responder that did not get it.
@@ -124,6 +124,7 @@ impl Peer {
             encryption: suite.encryption,
             integrity: suite.integrity,
             esn: suite.esn,
+            key_exchange: choice.group.map(|group| ChildKeyExchange { group, additional: Vec::new() }),
             local_selectors: vec![local],
             remote_selectors: vec![remote],
             keys_in: keys(&up.keys, suite, agreement, agreement.spi_in)?,

@@ -4,7 +4,8 @@ use crate::crypto::{AdditionalKeyExchanges, EspSuite, IkeCipher, IkeSuite};
 use crate::wire::registry::transform;
 use crate::wire::{Protocol, Transform, TransformKind, WireProposal};
 use crate::{
-    EspEncryption, EspIntegrity, EspProposal, Group, Hash, IkeEncryption, IkeProposal, KeyEncapsulation,
+    ChildKeyExchange, EspEncryption, EspIntegrity, EspProposal, Group, Hash, IkeEncryption, IkeProposal,
+    KeyEncapsulation,
 };
 
 impl Hash {
@@ -386,6 +387,14 @@ pub(crate) struct EspChoice {
     pub(crate) group: Option<Group>,
     /// What follows it.
     pub(crate) additional: AdditionalKeyExchanges,
+}
+
+impl EspChoice {
+    /// The key exchange of the child's own.
+    pub(crate) fn key_exchange(&self) -> Option<ChildKeyExchange> {
+        let additional = self.additional.iter().flatten().copied().collect();
+        self.group.map(|group| ChildKeyExchange { group, additional })
+    }
 }
 
 /// Chooses for a child. `groups` is false in IKE_AUTH, where no key exchange of its own is asked for or minded.

@@ -47,6 +47,10 @@ fn either_side_makes_and_rekeys_children_with_them() {
         assert!(exchanges(&sim, IKE_FOLLOWUP_KE) >= before + 4, "two exchanges, in fragments or not");
         storms::assert_settled(&sim, 1);
         assert_eq!([rekeyed(&sim, 0), rekeyed(&sim, 1)], [1, 1]);
+        let made = ChildKeyExchange { group: Group::Curve25519, additional: BOTH.to_vec() };
+        for host in &sim.hosts {
+            assert_eq!(host.dataplane.pairs_of(FIRST)[0].pair.key_exchange, Some(made.clone()));
+        }
         for from in 0..2 {
             assert!(matches!(
                 sim.send_packet(from, FIRST),
