@@ -60,6 +60,29 @@ fn the_classic_suite_comes_up_in_nine_messages() {
     }
 }
 
+/// Version 1 has no number for it: the next cipher is taken, at either end.
+#[test]
+fn chacha20_poly1305_is_neither_offered_nor_taken() {
+    let mut sim = sim(|_, connection| {
+        for child in &mut connection.children {
+            child.proposals = vec![EspProposal {
+                encryption: vec![EspEncryption::ChaCha20Poly1305, EspEncryption::Aes128Gcm16],
+                integrity: vec![],
+                groups: vec![Group::Modp1536],
+                esn: vec![false],
+            }];
+        }
+    });
+    sim.run(Duration::from_secs(2));
+    assert_eq!(sim.disagreement(CHILD), None);
+    for host in &sim.hosts {
+        let pair = &host.dataplane.pairs_of(CHILD)[0].pair;
+        assert_eq!(pair.encryption, EspEncryption::Aes128Gcm16);
+        let made = ChildKeyExchange { group: Group::Modp1536, additional: vec![] };
+        assert_eq!(pair.key_exchange, Some(made));
+    }
+}
+
 #[test]
 fn every_suite_comes_up() {
     use EspEncryption as E;

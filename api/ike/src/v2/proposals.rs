@@ -517,3 +517,8 @@ fn describe_transform(found: &Transform) -> String {
         (TransformKind::Other(kind), id) => format!("transform {kind}:{id}"),
     }
 }
+
+#[cfg(test)]
+#[path = "proposals_tests.rs"]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail by panicking")]
+mod tests;
