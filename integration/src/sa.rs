@@ -21,6 +21,8 @@ pub struct Sa {
     pub mode: String,
     /// As a transform-set names it.
     pub encryption: String,
+    /// Group of the key exchange of its own, and what followed that.
+    pub key_exchange: (Option<u64>, Vec<String>),
     /// Whether traffic is sent on it; true for every inbound SA.
     pub in_use: bool,
     /// Whether an earlier run of the control plane made it, and nothing has replaced it yet.
@@ -43,6 +45,12 @@ impl Sa {
             owner: text("owner")?,
             mode: text("mode")?,
             encryption: text("encryption")?,
+            key_exchange: (
+                item["pfs_group"].as_u64(),
+                (item["additional_key_exchanges"].as_array().into_iter().flatten())
+                    .filter_map(|method| method.as_str().map(str::to_owned))
+                    .collect(),
+            ),
             in_use: flag("in_use")?,
             adopted: flag("adopted")?,
             replayed: item["replay"]["replayed"].as_u64().unwrap_or(0),

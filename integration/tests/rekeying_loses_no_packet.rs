@@ -21,13 +21,21 @@ fn sending_on_others_than(gateway: &Gateway, peer: Site, old: &BTreeSet<u32>) ->
 #[test]
 fn on_request() -> Result<()> {
     let pair = Pair::up()?;
-    let old = sa::spis(&sa::with_peer(&pair.alpha, BETA)?, true);
+    let first = sa::with_peer(&pair.alpha, BETA)?;
+    assert!(first.iter().all(|sa| sa.key_exchange == (None, vec![])), "those of the IKE SA serve: {first:?}");
+    let old = sa::spis(&first, true);
     let traffic = pair.pinging(8)?;
     pair.alpha.api.post("/v1/tunnels/to-beta/rekey")?;
     sending_on_others_than(&pair.alpha, BETA, &old)?;
     traffic.still_running()?;
     let pings = traffic.finish()?;
     assert!(pings.all_answered(), "{pings:?}");
+    let made = (Some(31), vec!["ml-kem-768".to_owned()]);
+    for (gateway, peer) in [(&pair.alpha, BETA), (&pair.beta, ALPHA)] {
+        let sas = sa::with_peer(gateway, peer)?;
+        let new: Vec<_> = sas.iter().filter(|sa| sa.outbound && sa.in_use).collect();
+        assert!(!new.is_empty() && new.iter().all(|sa| sa.key_exchange == made), "{sas:?}");
+    }
     Ok(())
 }
 
