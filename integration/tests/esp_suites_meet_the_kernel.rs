@@ -1,5 +1,5 @@
-//! ESP with a cipher in CBC mode and HMAC, judged by the kernel of a foreign gateway: what we seal it opens, what it
-//! seals we open, in each suite that its strongSwan and we agree upon.
+//! ESP with ChaCha20-Poly1305, and with a cipher in CBC mode and HMAC, judged by the kernel of a foreign gateway: what we
+//! seal it opens, what it seals we open, in each suite that its strongSwan and we agree upon.
 
 use anyhow::{Context, Result, bail, ensure};
 use integration::checks::{ping, ping_sized};
@@ -13,73 +13,88 @@ use serde_json::{Value, json};
 
 /// A suite in three vocabularies.
 struct Suite {
-    /// In our API's: cipher, integrity, what must be allowed.
-    ours: [&'static str; 2],
+    /// In our API's: cipher, integrity where the cipher needs one, what must be allowed.
+    encryption: &'static str,
+    integrity: Option<&'static str>,
     insecure: &'static [&'static str],
     /// In strongSwan's.
     esp: &'static str,
-    /// In the kernel's: integrity, cipher, and bits of the cipher's key.
+    /// In the kernel's: integrity, cipher, and bits of the cipher's key, a salt included.
     kernel: [&'static str; 2],
     key_bits: usize,
 }
 
-const SUITES: [Suite; 7] = [
+const SUITES: [Suite; 8] = [
     Suite {
-        ours: ["aes-128-cbc", "sha2-256"],
+        encryption: "aes-128-cbc",
+        integrity: Some("sha2-256"),
         insecure: &[],
         esp: "aes128-sha256-esn",
         kernel: ["auth-trunc hmac(sha256)", "enc cbc(aes)"],
         key_bits: 128,
     },
     Suite {
-        ours: ["aes-192-cbc", "sha2-384"],
+        encryption: "aes-192-cbc",
+        integrity: Some("sha2-384"),
         insecure: &[],
         esp: "aes192-sha384-noesn",
         kernel: ["auth-trunc hmac(sha384)", "enc cbc(aes)"],
         key_bits: 192,
     },
     Suite {
-        ours: ["aes-256-cbc", "sha2-512"],
+        encryption: "aes-256-cbc",
+        integrity: Some("sha2-512"),
         insecure: &[],
         esp: "aes256-sha512-esn",
         kernel: ["auth-trunc hmac(sha512)", "enc cbc(aes)"],
         key_bits: 256,
     },
     Suite {
-        ours: ["aes-128-cbc", "sha1"],
+        encryption: "aes-128-cbc",
+        integrity: Some("sha1"),
         insecure: &["sha1"],
         esp: "aes128-sha1-noesn",
         kernel: ["auth-trunc hmac(sha1)", "enc cbc(aes)"],
         key_bits: 128,
     },
     Suite {
-        ours: ["3des", "md5"],
+        encryption: "3des",
+        integrity: Some("md5"),
         insecure: &["3des", "md5"],
         esp: "3des-md5-noesn",
         kernel: ["auth-trunc hmac(md5)", "enc cbc(des3_ede)"],
         key_bits: 192,
     },
     Suite {
-        ours: ["3des", "sha1"],
+        encryption: "3des",
+        integrity: Some("sha1"),
         insecure: &["3des", "sha1"],
         esp: "3des-sha1-noesn",
         kernel: ["auth-trunc hmac(sha1)", "enc cbc(des3_ede)"],
         key_bits: 192,
     },
     Suite {
-        ours: ["aes-128-cbc", "md5"],
+        encryption: "aes-128-cbc",
+        integrity: Some("md5"),
         insecure: &["md5"],
         esp: "aes128-md5-noesn",
         kernel: ["auth-trunc hmac(md5)", "enc cbc(aes)"],
         key_bits: 128,
     },
+    Suite {
+        encryption: "chacha20-poly1305",
+        integrity: None,
+        insecure: &[],
+        esp: "chacha20poly1305-esn",
+        kernel: ["aead rfc7539esp", "rfc7539esp(chacha20,poly1305)"],
+        key_bits: 288,
+    },
 ];
 
 impl Suite {
     fn transform_set(&self, mode: Mode) -> Value {
-        let [encryption, integrity] = self.ours;
         json!({
-            "encryption": encryption, "integrity": integrity, "mode": mode.word(), "allow_insecure": self.insecure,
+            "encryption": self.encryption, "integrity": self.integrity, "mode": mode.word(), "allow_insecure": self.insecure,
         })
     }
 
@@ -119,8 +134,8 @@ fn carries_gre(mode: Mode) -> Result<()> {
     ensure!(dataplane["engine"] == "ipsec-mb", "the engine that matters is not the one tested: {dataplane}");
     for suite in &SUITES {
         let what = match mode {
-            Mode::Transport => "ESP with CBC and HMAC in transport mode, GRE",
-            Mode::Tunnel => "ESP with CBC and HMAC in tunnel mode, GRE",
+            Mode::Transport => "ESP with ChaCha20-Poly1305, or CBC and HMAC, in transport mode, GRE",
+            Mode::Tunnel => "ESP with ChaCha20-Poly1305, or CBC and HMAC, in tunnel mode, GRE",
         };
         Scenario { number: 3, what, peer: "strongSwan", role: Role::Initiator }.judge(|| {
             let old = sa::spis(&sa::with_peer(&mapped.alpha, GAMMA)?, true);
@@ -138,15 +153,23 @@ fn carries_gre(mode: Mode) -> Result<()> {
                 let states = mapped.gamma.gateway.run("ip xfrm state")?;
                 ensure!(suite.is_in(&states, mode), "not {:?} in\n{states}", suite.kernel);
                 for sa in mapped.alpha.api.items("/v1/ipsec-sas")? {
-                    ensure!(sa["encryption"] == suite.ours[0] && sa["integrity"] == suite.ours[1], "{sa}");
+                    ensure!(
+                        sa["encryption"] == suite.encryption && sa["integrity"] == json!(suite.integrity),
+                        "{sa}"
+                    );
                 }
                 anyhow::Ok(())
             })?;
-            passes(&mapped).with_context(|| format!("{:?}", suite.ours))?;
+            passes(&mapped).with_context(|| suite.encryption)?;
             // Whatever is lost when SAs are replaced: nothing that the kernel sealed was taken for forged or malformed.
             for reason in ["esp_auth_failed", "esp_malformed", "crypto_failed"] {
                 let drops = mapped.alpha.drops(reason)?;
-                ensure!(drops == 0, "{drops} packets dropped for {reason} with {:?}", suite.ours);
+                ensure!(
+                    drops == 0,
+                    "{drops} packets dropped for {reason} with {} {:?}",
+                    suite.encryption,
+                    suite.integrity
+                );
             }
             Ok(())
         })?;
