@@ -50,6 +50,27 @@ fn with_aes_256_gcm_and_x25519() -> Result<()> {
     )
 }
 
+/// The groups that the other tests have no word about, the largest last.
+#[test]
+fn over_each_group() -> Result<()> {
+    for (ike, group, shown) in [
+        ("aes256-sha384-modp3072", Group::Modp3072, "MODP_3072"),
+        ("aes256-sha384-modp4096", Group::Modp4096, "MODP_4096"),
+        ("aes256-sha384-ecp384", Group::EcpP384, "ECP_384"),
+        ("aes256-sha384-ecp521", Group::EcpP521, "ECP_521"),
+        ("aes256-sha384-modp6144", Group::Modp6144, "MODP_6144"),
+        ("aes256-sha384-modp8192", Group::Modp8192, "MODP_8192"),
+    ] {
+        agrees(
+            "each Diffie-Hellman group of RFC 3526 and RFC 5903",
+            ike,
+            &format!("AES_CBC-256/HMAC_SHA2_384_192/PRF_HMAC_SHA2_384/{shown}"),
+            &offering(IkeEncryption::Aes256Cbc, Hash::Sha2_384, group),
+        )?;
+    }
+    Ok(())
+}
+
 /// One cipher for both SAs, and fresh keys of both by each end: charon opens all that we seal, and has the same keys.
 #[test]
 fn with_chacha20_poly1305_and_stays_so_through_rekeys() -> Result<()> {
