@@ -125,6 +125,25 @@ fn rekeys_the_ike_sa_from_each_end_and_keeps_the_children() {
     }
 }
 
+/// Nothing comes back after the DELETE of the old SA: a peer that has answered once may have nothing left to answer with.
+#[test]
+fn an_sa_with_an_heir_is_gone_in_time_though_its_end_is_not_confirmed() {
+    let mut sim = up(1);
+    sim.command(0, Command::RekeyIke(ConnectionId(1)));
+    while sim.ike_sas() != [2, 2] {
+        sim.run(Duration::from_millis(1));
+    }
+    // The DELETE is on its way; its answer is not.
+    sim.link.cut = true;
+    sim.run(Duration::from_secs(6));
+    assert_eq!(sim.ike_sas(), [2, 1], "it is told again");
+    sim.run(Duration::from_secs(15));
+    assert_eq!(sim.ike_sas(), [1, 1]);
+    sim.link.cut = false;
+    sim.run(Duration::from_secs(60));
+    assert_eq!(sim.disagreement(FIRST), None);
+}
+
 #[test]
 fn terminate_ends_both_sides_and_stays_ended() {
     let mut sim = up(2);

@@ -13,6 +13,8 @@ use crate::exchange::after;
 
 /// How long we try to tell the peer that the SA is gone, or wait for the peer to tell us.
 pub(super) const DELETE_PATIENCE: Duration = Duration::from_secs(30);
+/// How long we try to tell the peer that an SA which has an heir is gone.
+pub(super) const FAREWELL_PATIENCE: Duration = Duration::from_secs(20);
 
 impl Established {
     /// Deletes the IKE SA: children go at once, and the peer is told.

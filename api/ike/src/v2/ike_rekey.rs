@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::collision::{Verdict, resolve};
 use super::core::{Core, Followup};
-use super::ending::DELETE_PATIENCE;
+use super::ending::{DELETE_PATIENCE, FAREWELL_PATIENCE};
 use super::established::{Established, Job, Life, REPLACED_PATIENCE, Request};
 use super::followup::{Agreement, Asked, Awaited};
 use super::init::{NONCE_LEN_BYTES, sole};
@@ -228,11 +228,11 @@ impl Established {
                 self.replaced(core, now, ends, id);
                 // After our answer to the peer's rekey, lest the two overtake each other: a peer that is told of the end
                 // first takes it that we know of one rekey only, and never deletes what it made itself.
-                self.enqueue(after(now, core.limits.retransmit_base), Job::DeleteIke);
+                self.delete_replaced(now, after(now, core.limits.retransmit_base));
             }
             None => {
                 self.replaced(core, now, ends, id);
-                self.enqueue(now, Job::DeleteIke);
+                self.delete_replaced(now, now);
             }
         }
         core.born.push(born);
@@ -288,6 +288,13 @@ impl Established {
         self.heir = Some(by);
         self.expires_at = self.expires_at.min(after(now, REPLACED_PATIENCE));
         core.followups.push_back(Followup::MoveChildren { from: ends.id, to: by });
+    }
+
+    /// The DELETE of an SA that has an heir is ours to send. If its answer is lost, a peer that keeps nothing of the SA
+    /// will not answer again: then it is enough to have told it for a while.
+    fn delete_replaced(&mut self, now: Instant, at: Instant) {
+        self.expires_at = self.expires_at.min(after(now, FAREWELL_PATIENCE));
+        self.enqueue(at, Job::DeleteIke);
     }
 }
 
