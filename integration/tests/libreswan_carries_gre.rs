@@ -18,6 +18,10 @@ fn scenario(number: u8, what: &'static str, role: Role) -> Scenario {
     Scenario { number, what, peer: libreswan::DAEMON.name, role }
 }
 
+/// What a child's rekey may lose where no message is lost: libreswan sends on the new SA at once, and overtakes the answer
+/// that we make ours of.
+const OVERTAKEN: u64 = 3;
+
 fn passes(mapped: &Mapped) -> Result<()> {
     mapped.passes(PATIENCE).with_context(|| mapped.gamma.gateway.log().unwrap_or_default())?;
     for address in GAMMA.host() {
@@ -63,9 +67,9 @@ fn through_rekeys() -> Result<()> {
     })?;
     scenario(21, "child rekeyed by us; GRE", Role::Initiator).judge(|| {
         let old = mapped.outbound_spis()?;
-        mapped
-            .losses(8, || mapped.rekey_children(), || mapped.esp_is_new(&old))?
-            .only_what_overtook_the_answer()?;
+        let losses = mapped.losses(8, || mapped.rekey_children(), || mapped.esp_is_new(&old))?;
+        losses.only_what_overtook_the_answer()?;
+        ensure!(losses.unknown_spi <= OVERTAKEN, "{losses:?}");
         passes(&mapped)
     })
 }
