@@ -141,10 +141,15 @@ pub(crate) fn crossing(cable: &Cable, engine: &Ours, late: Late, ours: Command, 
             Ok(())
         })?;
     } else {
+        // Held before charon begins: what is held later may be the answer to charon's request.
         engine.command(ours);
+        engine.until("our request", |state| {
+            ensure!(state.out.holding() > 0, "none");
+            Ok(())
+        })?;
         cable.charon.swanctl(theirs)?;
-        engine.until("both requests", |state| {
-            ensure!(state.inward.count() > heard && state.out.holding() > 0, "not yet");
+        engine.until("charon's request", |state| {
+            ensure!(state.inward.count() > heard, "none");
             Ok(())
         })?;
     }
