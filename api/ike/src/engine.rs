@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::v1::Desk;
 use crate::v2::connection::ConnectionState;
 use crate::v2::core::{Core, Followup};
-use crate::v2::established::Job;
+use crate::v2::established::{Established, Job};
 use crate::v2::init::{self, HalfOpen};
 use crate::v2::kept::Mark;
 use crate::v2::sa::{Closed, IkeSa, Inbound, RequestDigest, Stage};
@@ -422,10 +422,13 @@ impl Engine {
             } else {
                 state.ike_sas.insert(id);
             }
-            if sa.established().is_some_and(|established| established.is_active()) {
-                state.established.insert(id);
-            } else {
-                state.established.remove(&id);
+            let active = sa.established().map(Established::is_active);
+            for (set, member) in [(&mut state.established, true), (&mut state.outgoing, false)] {
+                if active == Some(member) {
+                    set.insert(id);
+                } else {
+                    set.remove(&id);
+                }
             }
         }
         if sa.is_forgettable(now) {

@@ -254,6 +254,7 @@ impl Engine {
         };
         state.ike_sas.remove(&sa.ends.id);
         state.established.remove(&sa.ends.id);
+        state.outgoing.remove(&sa.ends.id);
         let requested = cause == Cause::Requested;
         // What the peer has lost is made anew at once: nobody failed.
         let renewed = matches!(cause, Cause::NotResumed { .. });

@@ -196,6 +196,35 @@ fn ike_sas_of_a_connection_have_a_number() {
     assert!(counter(&sim, "crowded_ike_sas") > 20);
 }
 
+/// A peer that rekeys each new IKE SA at once, and whose DELETEs never come.
+#[test]
+fn replaced_ike_sas_have_a_number() {
+    const CREATE_CHILD_SA: u8 = 36;
+    let mut sim = begin(Limits { ike_sas_per_connection: 4, ..Limits::default() }, |_, _| {});
+    sim.run(Duration::from_secs(1));
+    for rekey in 0..5 {
+        let answers = |sim: &Simulation| {
+            let of_rekeys =
+                |(from, _, bytes): &&(usize, Path, Vec<u8>)| *from == 1 && bytes[EXCHANGE] == CREATE_CHILD_SA;
+            sim.link.log.iter().filter(of_rekeys).count()
+        };
+        sim.command(0, Command::RekeyIke(ConnectionId(1)));
+        for _ in 0..100 {
+            if answers(&sim) <= rekey {
+                sim.step(sim.now + Duration::from_millis(10));
+            }
+        }
+        assert_eq!(answers(&sim), rekey + 1);
+        sim.link.cut = true;
+        sim.run(Duration::from_millis(100));
+        sim.link.cut = false;
+    }
+    assert_eq!((counter(&sim, "ike_rekeys_refused"), sim.ike_sas()[1]), (1, 5));
+    sim.run(Duration::from_secs(90));
+    assert_eq!(sim.ike_sas(), [1, 1]);
+    assert_eq!(sim.disagreement(FIRST), None);
+}
+
 #[test]
 fn children_of_an_ike_sa_have_a_number() {
     let mut sim = begin(Limits { children_per_ike_sa: 3, ..Limits::default() }, |side, connection| {

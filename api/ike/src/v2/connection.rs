@@ -55,6 +55,8 @@ pub(crate) struct ConnectionState {
     pub(crate) children: BTreeMap<ChildId, ChildWant>,
     /// Those of its IKE SAs that are authenticated and not about to end.
     pub(crate) established: BTreeSet<IkeSaId>,
+    /// Those that are authenticated and about to end: replaced, or being deleted.
+    pub(crate) outgoing: BTreeSet<IkeSaId>,
     /// Its IKE SAs, whatever their stage.
     pub(crate) ike_sas: BTreeSet<IkeSaId>,
     /// Where the peer was followed to last: from there it may begin anew.
@@ -70,6 +72,7 @@ impl ConnectionState {
             backoff: Backoff::default(),
             children: BTreeMap::new(),
             established: BTreeSet::new(),
+            outgoing: BTreeSet::new(),
             ike_sas: BTreeSet::new(),
             seen_at: None,
             halted: false,

@@ -99,6 +99,11 @@ impl Established {
         if self.life != Life::Active || self.theirs.is_some() || self.is_busy_with_children() {
             return Err(error(notify::TEMPORARY_FAILURE));
         }
+        // Who rekeys again and again and never ends what it replaced has to wait until those SAs have ended by themselves.
+        let outgoing = core.connections.get(&ends.connection).map_or(0, |state| state.outgoing.len());
+        if outgoing >= core.limits.ike_sas_per_connection {
+            return Err(error(notify::TEMPORARY_FAILURE));
+        }
         let (Some(sa), Some(nonce_i), Some((number, public))) =
             (&picked.sa, &picked.nonce, &picked.key_exchange)
         else {
