@@ -16,11 +16,15 @@ const HEAD: &str = "\
 
 Each line is a scenario that a foreign daemon judged: strongSwan 5.9, libreswan 4.10 or OpenIKED 7.2, as Debian 12 packs them, or, for ML-KEM,
 strongSwan 6.1 as Debian's next release (forky) packs it; on a Linux kernel of its own where traffic is involved. What passed is the peer's
-word: its list of SAs, its kernel's state, its log. `integration/interop` makes this file of what the last run of each test recorded.
+word: its list of SAs, its kernel's state, its log. A test that fails may be tried twice more; its rows say at which try it passed.
+`integration/interop` makes this file of what the last run of each test recorded.
 
 | # | scenario | peer | our role | test | result |
 |---|---|---|---|---|---|
 ";
+
+const PASSED: &str = "passed";
+const FAILED: &str = "failed";
 
 /// What we were in a negotiation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,9 +65,9 @@ impl Scenario {
     /// Lets `body` happen and records how it went, for the running test; the files of one that failed are kept.
     pub fn judge<T>(self, body: impl FnOnce() -> Result<T>) -> Result<T> {
         // Recorded first as failed: a panic or a kill leaves it so.
-        self.record("failed")?;
+        self.record(FAILED)?;
         let outcome = body();
-        self.record(if outcome.is_ok() { "passed" } else { "failed" })?;
+        self.record(&if outcome.is_ok() { passed() } else { FAILED.to_owned() })?;
         if outcome.is_err() {
             KEEP_FILES.store(true, Ordering::Release);
         }
@@ -90,6 +94,14 @@ impl Scenario {
     }
 }
 
+/// The result of what passed. A test that the runner tries again says so: it is not as good as one that passes at once.
+fn passed() -> String {
+    match std::env::var("NEXTEST_ATTEMPT") {
+        Ok(attempt) if attempt != "1" => format!("{PASSED} at try {attempt}"),
+        _ => PASSED.to_owned(),
+    }
+}
+
 /// A row of the table.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Row {
@@ -103,11 +115,16 @@ pub struct Row {
     pub role: String,
     /// `file::test`.
     pub test: String,
-    /// `passed` or `failed`.
+    /// `passed`, with the number of the try if it was not the first; or `failed`.
     pub result: String,
 }
 
 impl Row {
+    /// Whether it passed, at whatever try.
+    pub fn has_passed(&self) -> bool {
+        self.result.starts_with(PASSED)
+    }
+
     fn json(&self) -> Value {
         let Self { number, what, peer, role, test, result } = self;
         json!({"number": number, "what": what, "peer": peer, "role": role, "test": test, "result": result})
