@@ -27,6 +27,10 @@ const RULES: &[(&str, &[&str], &[&str])] = &[
 /// Crates in which `unsafe` may stand; elsewhere the crate root forbids it.
 const MAY_BE_UNSAFE: &[&str] = &["dpdk-sys", "dpdk", "shm", "esp", "control", "dataplane"];
 
+/// Crates that compute with keys, and the libraries among theirs that no key gets into.
+const HOLD_KEYS: &[&str] = &["ike", "esp", "store"];
+const GET_NO_KEYS: &[&str] = &["arrayvec", "der"];
+
 const LONGEST_FILE_LINES: usize = 600;
 
 fn root() -> PathBuf {
@@ -94,6 +98,36 @@ fn nothing_that_is_shipped_logs_keys() {
         }
     }
     assert!(enabled.is_empty(), "key-log outside of tests: {enabled:?}");
+}
+
+/// Each crate asks for it by itself: whoever builds it without the others wipes as much.
+#[test]
+fn libraries_that_get_keys_are_told_to_wipe_them() {
+    let metadata = metadata();
+    let packages = array(&metadata["packages"]);
+    let can_wipe: BTreeSet<&str> = packages
+        .iter()
+        .filter(|package| package["features"].get("zeroize").is_some())
+        .map(|package| text(&package["name"]))
+        .collect();
+    let mut untold = Vec::new();
+    let mut told = 0;
+    for package in packages.iter().filter(|package| HOLD_KEYS.contains(&text(&package["name"]))) {
+        for dependency in array(&package["dependencies"]) {
+            let name = text(&dependency["name"]);
+            let of_tests = dependency["kind"].as_str() == Some("dev");
+            if of_tests || !can_wipe.contains(name) || GET_NO_KEYS.contains(&name) {
+                continue;
+            }
+            if strings(&dependency["features"]).any(|feature| feature == "zeroize") {
+                told += 1;
+            } else {
+                untold.push(format!("{} does not tell {name}", text(&package["name"])));
+            }
+        }
+    }
+    assert!(untold.is_empty(), "no zeroize: {}", untold.join(", "));
+    assert!(told > 10, "only {told} libraries that can wipe");
 }
 
 #[test]

@@ -4,12 +4,13 @@ use aes::cipher::common::BlockSizeUser;
 use aes::cipher::{Block, BlockModeDecrypt, BlockModeEncrypt, KeyIvInit};
 use aes::{Aes128, Aes192, Aes256};
 use des::TdesEde3;
+use zeroize::ZeroizeOnDrop;
 
 use super::CryptoError;
 use crate::IkeEncryption;
 
-/// A cipher with its key, and the buffer as whole blocks.
-fn ready<'a, C: KeyIvInit + BlockSizeUser>(
+/// A cipher with its key, which it wipes when it goes, and the buffer as whole blocks.
+fn ready<'a, C: KeyIvInit + BlockSizeUser + ZeroizeOnDrop>(
     key: &[u8],
     iv: &[u8],
     buffer: &'a mut [u8],
@@ -57,7 +58,7 @@ impl CbcCipher {
 
     /// Encrypts whole blocks in place; key and IV must have the cipher's lengths.
     pub(crate) fn encrypt(self, key: &[u8], iv: &[u8], buffer: &mut [u8]) -> Result<(), CryptoError> {
-        fn run<C: BlockModeEncrypt + KeyIvInit>(
+        fn run<C: BlockModeEncrypt + KeyIvInit + ZeroizeOnDrop>(
             key: &[u8],
             iv: &[u8],
             buffer: &mut [u8],
@@ -76,7 +77,7 @@ impl CbcCipher {
 
     /// The reverse of [`CbcCipher::encrypt`].
     pub(crate) fn decrypt(self, key: &[u8], iv: &[u8], buffer: &mut [u8]) -> Result<(), CryptoError> {
-        fn run<C: BlockModeDecrypt + KeyIvInit>(
+        fn run<C: BlockModeDecrypt + KeyIvInit + ZeroizeOnDrop>(
             key: &[u8],
             iv: &[u8],
             buffer: &mut [u8],

@@ -5,7 +5,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use md5::Md5;
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha384, Sha512};
-use zeroize::Zeroizing;
+use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use super::Secret;
 use crate::Hash;
@@ -31,7 +31,8 @@ impl Hash {
     }
 }
 
-fn hmac<D: EagerHash>(key: &[u8], parts: &[&[u8]]) -> Secret {
+/// The hash's state is made of the key: it wipes itself.
+fn hmac<D: EagerHash<Core: ZeroizeOnDrop>>(key: &[u8], parts: &[&[u8]]) -> Secret {
     // HMAC takes keys of any length: the error cannot occur, and an empty result would authenticate nothing.
     let Ok(mut mac) = <Hmac<D> as KeyInit>::new_from_slice(key) else {
         return Zeroizing::new(Vec::new());
@@ -55,7 +56,7 @@ pub(crate) fn prf(hash: Hash, key: &[u8], parts: &[&[u8]]) -> Secret {
 
 /// The hash of the parts in turn.
 pub(crate) fn digest(hash: Hash, parts: &[&[u8]]) -> Secret {
-    fn run<D: Digest>(parts: &[&[u8]]) -> Secret {
+    fn run<D: Digest + ZeroizeOnDrop>(parts: &[&[u8]]) -> Secret {
         let mut context = D::new();
         for part in parts {
             context.update(part);

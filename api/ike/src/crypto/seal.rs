@@ -4,7 +4,7 @@ use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes128Gcm, Aes256Gcm};
 use chacha20poly1305::ChaCha20Poly1305;
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
+use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use super::{CbcCipher, CryptoError, IkeCipher, Random, Secret, prf};
 use crate::wire::{HEADER_LEN_BYTES, Header, Payload, Writer, encode_payloads, registry};
@@ -270,7 +270,7 @@ impl DirectionKey {
         associated: &[u8],
         buffer: &mut [u8],
     ) -> Result<Vec<u8>, CryptoError> {
-        fn run<C: AeadInOut<NonceSize = aes_gcm::aead::consts::U12> + KeyInit>(
+        fn run<C: AeadInOut<NonceSize = aes_gcm::aead::consts::U12> + KeyInit + ZeroizeOnDrop>(
             key: &[u8],
             nonce: [u8; 12],
             associated: &[u8],
@@ -307,7 +307,8 @@ impl DirectionKey {
         ) -> Result<(), CryptoError>
         where
             C: AeadInOut<NonceSize = aes_gcm::aead::consts::U12, TagSize = aes_gcm::aead::consts::U16>
-                + KeyInit,
+                + KeyInit
+                + ZeroizeOnDrop,
         {
             let cipher = C::new_from_slice(key).map_err(|_| CryptoError::Integrity)?;
             cipher
