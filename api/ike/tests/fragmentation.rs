@@ -15,8 +15,8 @@ fn narrow() -> Limits {
     Limits { fragment_ipv4_bytes: PATH_BYTES, ..Limits::default() }
 }
 
-fn start(seed: u64, limits: Limits, weather: Weather) -> Simulation {
-    Simulation::between(seed, limits, weather, |side| setup::called(side, 1))
+fn start(seed: u64, cipher: IkeEncryption, limits: Limits, weather: Weather) -> Simulation {
+    Simulation::between(seed, limits, weather, |side| setup::sealed_by(cipher, setup::called(side, 1)))
 }
 
 fn is_fragment(bytes: &[u8]) -> bool {
@@ -32,7 +32,11 @@ fn assert_within_path(sim: &Simulation) {
 
 #[test]
 fn long_messages_go_in_fragments_and_short_ones_do_not() {
-    let mut sim = start(1, narrow(), Weather::FAIR);
+    setup::COMBINED.into_iter().for_each(long_ones_alone);
+}
+
+fn long_ones_alone(cipher: IkeEncryption) {
+    let mut sim = start(1, cipher, narrow(), Weather::FAIR);
     sim.run(Duration::from_secs(2));
     assert_eq!(sim.disagreement(FIRST), None);
     assert!([0, 1].iter().all(|side| sim.link.log.iter().any(|(from, _, b)| from == side && is_fragment(b))));
@@ -54,16 +58,19 @@ fn long_messages_go_in_fragments_and_short_ones_do_not() {
 
 #[test]
 fn a_path_that_takes_all_of_it_sees_no_fragment() {
-    let mut sim = start(1, Limits::default(), Weather::FAIR);
-    sim.run(Duration::from_secs(2));
-    assert_eq!(sim.disagreement(FIRST), None);
-    assert!(!sim.link.log.iter().any(|(_, _, bytes)| is_fragment(bytes)));
+    for cipher in setup::COMBINED {
+        let mut sim = start(1, cipher, Limits::default(), Weather::FAIR);
+        sim.run(Duration::from_secs(2));
+        assert_eq!(sim.disagreement(FIRST), None);
+        assert!(!sim.link.log.iter().any(|(_, _, bytes)| is_fragment(bytes)));
+    }
 }
 
 #[test]
 fn a_foul_link_only_delays() {
-    for seed in 0..40 {
-        let mut sim = start(seed, narrow(), Weather::FOUL);
+    for seed in 0..42 {
+        let cipher = setup::COMBINED[seed as usize % setup::COMBINED.len()];
+        let mut sim = start(seed, cipher, narrow(), Weather::FOUL);
         sim.run(Duration::from_secs(300));
         sim.link.turn(Weather::FAIR);
         sim.run(Duration::from_secs(120));
@@ -75,7 +82,11 @@ fn a_foul_link_only_delays() {
 
 #[test]
 fn retransmission_sends_the_same_fragments() {
-    let mut sim = start(1, narrow(), Weather::FAIR);
+    setup::COMBINED.into_iter().for_each(the_same_again);
+}
+
+fn the_same_again(cipher: IkeEncryption) {
+    let mut sim = start(1, cipher, narrow(), Weather::FAIR);
     sim.run(Duration::from_secs(2));
     sim.link.cut = true;
     let before = sim.link.log.len();
@@ -90,7 +101,11 @@ fn retransmission_sends_the_same_fragments() {
 /// The first and only the first fragment of a request that was answered is answered again.
 #[test]
 fn the_responder_repeats_itself_only_on_the_first_fragment() {
-    let mut sim = start(1, narrow(), Weather::FAIR);
+    setup::COMBINED.into_iter().for_each(repeated_on_the_first);
+}
+
+fn repeated_on_the_first(cipher: IkeEncryption) {
+    let mut sim = start(1, cipher, narrow(), Weather::FAIR);
     sim.run(Duration::from_secs(2));
     let requests: Vec<_> =
         sim.link.log.iter().filter(|(from, _, bytes)| *from == 0 && is_fragment(bytes)).cloned().collect();

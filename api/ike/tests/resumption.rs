@@ -10,17 +10,21 @@ use ike::sim::{Simulation, Weather, setup};
 use ike::*;
 use storms::{CHILDREN, assert_settled, seeds};
 
-fn begin(seed: u64, weather: Weather) -> Simulation {
+fn begin(seed: u64, cipher: IkeEncryption, weather: Weather) -> Simulation {
     let mut sim = Simulation::new(Instant::now(), seed, Limits::default(), weather);
     sim.tell_time();
     for side in 0..2 {
-        sim.configure(side, setup::connection(side, CHILDREN));
+        sim.configure(side, setup::sealed_by(cipher, setup::connection(side, CHILDREN)));
     }
     sim
 }
 
 fn up() -> Simulation {
-    let mut sim = begin(1, Weather::FAIR);
+    up_with(IkeEncryption::Aes256Gcm16)
+}
+
+fn up_with(cipher: IkeEncryption) -> Simulation {
+    let mut sim = begin(1, cipher, Weather::FAIR);
     sim.run(Duration::from_secs(60));
     assert_settled(&sim, 1);
     sim
@@ -28,10 +32,20 @@ fn up() -> Simulation {
 
 /// Restarts one end as it was configured; no two engines have one seed.
 fn restart(sim: &mut Simulation, side: usize, number: u64) -> usize {
+    restart_with(IkeEncryption::Aes256Gcm16, sim, side, number)
+}
+
+fn restart_with(cipher: IkeEncryption, sim: &mut Simulation, side: usize, number: u64) -> usize {
     let mut seed = [0xc3; 32];
     seed[..8].copy_from_slice(&number.to_be_bytes());
     seed[8] = side as u8;
-    sim.restart(side, setup::connection(side, CHILDREN), Limits::default(), seed)
+    let connection = setup::sealed_by(cipher, setup::connection(side, CHILDREN));
+    sim.restart(side, connection, Limits::default(), seed)
+}
+
+/// What the IKE SAs of one end are sealed by.
+fn suites(sim: &Simulation, side: usize) -> Vec<String> {
+    sim.hosts[side].engine.isakmp_sas(sim.now).into_iter().map(|sa| sa.suite).collect()
 }
 
 /// SPIs of the IKE SAs of one end.
@@ -54,8 +68,8 @@ fn negotiations(sim: &Simulation) -> usize {
     sim.link.log.iter().filter(|(_, _, bytes)| bytes.get(18) == Some(&34)).count()
 }
 
-/// What was sealed under one key of AES-GCM with one IV is one message, however often it was sent; and under one id of
-/// one direction there is one message. Gives the number of sealed messages.
+/// What was sealed under one key of a combined cipher with one IV is one message, however often it was sent; and under one
+/// id of one direction there is one message. Gives the number of sealed messages.
 fn assert_no_nonce_twice(sim: &Simulation, seed: u64) -> usize {
     let mut by_nonce: BTreeMap<(usize, Vec<u8>), &[u8]> = BTreeMap::new();
     let mut by_id: BTreeMap<(usize, Vec<u8>), &[u8]> = BTreeMap::new();
@@ -80,11 +94,18 @@ fn assert_no_nonce_twice(sim: &Simulation, seed: u64) -> usize {
 
 #[test]
 fn a_restarted_end_goes_on_with_its_ike_sa() {
-    let mut sim = up();
+    for cipher in setup::COMBINED {
+        goes_on(cipher);
+    }
+}
+
+fn goes_on(cipher: IkeEncryption) {
+    let mut sim = up_with(cipher);
+    let suite = suites(&sim, 0);
     for (round, side) in [0, 1, 0, 0, 1].into_iter().enumerate() {
         let (before, begun) = (spis(&sim, side), negotiations(&sim));
         let pair = sim.hosts[side].dataplane.sending_on(ChildId(1));
-        assert_eq!(restart(&mut sim, side, round as u64), 1);
+        assert_eq!(restart_with(cipher, &mut sim, side, round as u64), 1);
         for _ in 0..50 {
             sim.run(Duration::from_millis(10));
             sim.send_packet(0, ChildId(1));
@@ -94,6 +115,7 @@ fn a_restarted_end_goes_on_with_its_ike_sa() {
         assert_settled(&sim, 1);
         assert_eq!(spis(&sim, side), before, "the same SPIs");
         assert_eq!(negotiations(&sim), begun, "no IKE_SA_INIT");
+        assert_eq!(suites(&sim, side), suite);
         assert_eq!(sim.hosts[side].dataplane.sending_on(ChildId(1)), pair);
         assert!(sim.hosts[side].events.iter().any(|(_, event)| matches!(event, Event::IkeResumed { .. })));
     }
@@ -102,7 +124,7 @@ fn a_restarted_end_goes_on_with_its_ike_sa() {
         sim.run(Duration::from_secs(5));
         sim.command(side, Command::RekeyIke(ConnectionId(1)));
         sim.run(Duration::from_secs(5));
-        assert_eq!(restart(&mut sim, side, 100), 1);
+        assert_eq!(restart_with(cipher, &mut sim, side, 100), 1);
         sim.run(Duration::from_secs(5));
     }
     assert_settled(&sim, 1);
@@ -110,7 +132,7 @@ fn a_restarted_end_goes_on_with_its_ike_sa() {
         let downs = host.events.iter().filter(|(_, event)| matches!(event, Event::ChildDown { .. })).count();
         assert_eq!(downs, 0);
     }
-    assert!(assert_no_nonce_twice(&sim, 1) > 20);
+    assert!(assert_no_nonce_twice(&sim, 1) > 20, "{suite:?}");
 }
 
 #[test]
@@ -234,7 +256,8 @@ fn nothing_is_kept_of_what_is_gone() {
 fn deaths_at_any_moment_leave_one_pair_of_each_child_and_no_nonce_twice() {
     let mut resumed = 0;
     for seed in seeds(100) {
-        let mut sim = begin(seed, Weather::FOUL);
+        let cipher = setup::COMBINED[seed as usize % setup::COMBINED.len()];
+        let mut sim = begin(seed, cipher, Weather::FOUL);
         sim.run(Duration::from_secs(120));
         for round in 0..20_u64 {
             let mix =
@@ -252,13 +275,13 @@ fn deaths_at_any_moment_leave_one_pair_of_each_child_and_no_nonce_twice() {
             }
             sim.run(Duration::from_millis((mix >> 32) % 20_000));
             if mix % 3 == 0 || mix % 5 == 0 {
-                resumed += restart(&mut sim, victim, seed << 32 | round);
+                resumed += restart_with(cipher, &mut sim, victim, seed << 32 | round);
             }
             sim.run(Duration::from_millis((mix >> 24) % 20_000));
         }
         for side in 0..2 {
             // Whoever is still to die does not.
-            resumed += restart(&mut sim, side, seed << 32 | 99);
+            resumed += restart_with(cipher, &mut sim, side, seed << 32 | 99);
         }
         sim.link.turn(Weather::FAIR);
         sim.run(Duration::from_secs(1200));

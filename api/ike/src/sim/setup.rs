@@ -33,6 +33,16 @@ pub fn modern() -> IkeProposal {
     }
 }
 
+/// The ciphers of IKE SAs whose nonces we count: none may come twice under one key.
+pub const COMBINED: [IkeEncryption; 3] =
+    [IkeEncryption::Aes128Gcm16, IkeEncryption::Aes256Gcm16, IkeEncryption::ChaCha20Poly1305];
+
+/// The same connection, whose IKE SAs have this cipher alone.
+pub fn sealed_by(encryption: IkeEncryption, mut connection: Connection) -> Connection {
+    connection.proposals.iter_mut().for_each(|proposal| proposal.encryption = vec![encryption]);
+    connection
+}
+
 /// A child in transport mode for GRE between the two ends. The ids of further children get a port of their own, so
 /// that each has its own selectors.
 pub fn child(side: usize, id: u64) -> ChildConfig {
