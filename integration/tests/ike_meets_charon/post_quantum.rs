@@ -1,13 +1,18 @@
 //! What protects today's traffic from tomorrow's quantum computers, as far as charon 5.9 can judge it: PPKs, and that a
 //! peer without ML-KEM is taken or refused as we were told. The messages that grow by it go in fragments.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, ensure};
-use ike::{Cause, Command, Connection, Event, KeyEncapsulation, Limits, Ppk, PreSharedKey};
+use ike::sim::setup;
+use ike::{Cause, Command, Connection, Event, IkeEncryption, KeyEncapsulation, Limits, Ppk, PreSharedKey};
 use integration::interop::Role;
 
 use crate::cable::{Cable, connection, limits, scenario};
 use crate::charon::Settings;
 use crate::ours::{CHILD, CONNECTION, Ours};
+use crate::rekeys::{agree, pairs};
+use crate::relay::Direction;
 
 const PPK: &str = "0123456789abcdef0123456789abcdef";
 /// charon's copy of it.
@@ -124,31 +129,61 @@ fn a_peer_without_ml_kem_is_taken_or_refused() -> Result<()> {
 
 #[test]
 fn messages_go_in_fragments_both_ways() -> Result<()> {
-    let cable = Cable::with("fragment_size = 200")?;
-    for role in Role::BOTH {
-        scenario(29, "RFC 7383 on a path of 200 octets", role).judge(|| {
-            let settings = Settings { connection: "fragmentation = yes", ..Settings::default() };
-            cable.charon.load(&settings)?;
-            let mut connection = connection();
-            connection.children.iter_mut().for_each(|child| child.start = role == Role::Initiator);
-            let narrow = Limits { fragment_ipv4_bytes: 200, ..limits() };
-            let ours = Ours::start(&cable.ours, narrow, connection)?;
-            if role == Role::Responder {
-                cable.charon.try_swanctl("--initiate --child net --timeout 10")?;
-            }
-            ours.settles(1)?;
-            let wire = ours.state().wire.clone();
-            for direction in [crate::relay::Direction::In, crate::relay::Direction::Out] {
-                let fragments = wire
-                    .iter()
-                    .filter(|datagram| datagram.direction == direction)
-                    // Behind the non-ESP marker.
-                    .filter(|datagram| datagram.bytes.get(20) == Some(&FRAGMENT_PAYLOAD))
-                    .count();
-                ensure!(fragments > 1, "{fragments} fragments {direction:?}");
-            }
-            ends(&cable, ours)
-        })?;
+    for (what, cipher, ike) in [
+        (
+            "RFC 7383 on a path of 200 octets, AES-128-GCM",
+            IkeEncryption::Aes128Gcm16,
+            "aes128gcm16-prfsha256-x25519",
+        ),
+        ("RFC 7383 on a path of 200 octets", IkeEncryption::Aes256Gcm16, "aes256gcm16-prfsha256-x25519"),
+        (
+            "RFC 7383 on a path of 200 octets, ChaCha20-Poly1305",
+            IkeEncryption::ChaCha20Poly1305,
+            "chacha20poly1305-prfsha256-x25519",
+        ),
+    ] {
+        let cable = Cable::with("fragment_size = 200")?;
+        for role in Role::BOTH {
+            scenario(29, what, role).judge(|| {
+                let settings = Settings { ike, connection: "fragmentation = yes", ..Settings::default() };
+                cable.charon.load(&settings)?;
+                let mut connection = setup::sealed_by(cipher, connection());
+                connection.children.iter_mut().for_each(|child| child.start = role == Role::Initiator);
+                let narrow = Limits { fragment_ipv4_bytes: 200, ..limits() };
+                let ours = Ours::start(&cable.ours, narrow, connection)?;
+                if role == Role::Responder {
+                    cable.charon.try_swanctl("--initiate --child net --timeout 10")?;
+                }
+                agree(&cable, &ours, &BTreeSet::new())?;
+                both_ways(&ours, 0)?;
+                // Those of the IKE SA that takes its place have other keys and numbers.
+                let before = ours.state().wire.len();
+                match role {
+                    Role::Initiator => ours.command(Command::RekeyIke(CONNECTION)),
+                    Role::Responder => drop(cable.charon.swanctl("--rekey --ike far")?),
+                }
+                ours.event("the IKE SA's rekey", |event| {
+                    matches!(event, Event::IkeRekeyed { .. }).then_some(())
+                })?;
+                let old = pairs(&ours);
+                ours.command(Command::RekeyChild(CHILD));
+                agree(&cable, &ours, &old)?;
+                both_ways(&ours, before)?;
+                ends(&cable, ours)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Of what was on the wire since `before`, some messages of either end were in pieces.
+fn both_ways(ours: &Ours, before: usize) -> Result<()> {
+    let wire = ours.state().wire.clone();
+    for direction in [Direction::In, Direction::Out] {
+        let since = wire.iter().skip(before).filter(|datagram| datagram.direction == direction);
+        // Behind the non-ESP marker.
+        let count = since.filter(|datagram| datagram.bytes.get(20) == Some(&FRAGMENT_PAYLOAD)).count();
+        ensure!(count > 1, "{count} fragments {direction:?}");
     }
     Ok(())
 }

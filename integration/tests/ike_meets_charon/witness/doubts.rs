@@ -2,22 +2,27 @@
 
 use anyhow::{Context, Result, ensure};
 use ike::sim::setup;
-use ike::{Command, Connection, Ikev1, Version};
-use integration::interop::Role;
+use ike::{Command, Connection, IkeEncryption, Ikev1, Limits, Version};
 
-use super::message::{Form, Message};
+use super::message::{Form, HEADER, Message};
 use super::{SEEN, Seen, Testimony};
-use crate::cable::{Cable, connection};
+use crate::cable::{Cable, connection, limits};
 use crate::charon::Settings;
-use crate::ours::CONNECTION;
+use crate::ours::{CONNECTION, Ours};
 use crate::relay::Direction;
 
 type Lie = (&'static str, fn(&mut Testimony));
 
 /// What is told of a negotiation, otherwise than it was, is denied by these words.
 fn is_denied(connection: Connection, settings: &Settings, lies: &[Lie]) -> Result<()> {
+    is_denied_within(limits(), connection, settings, lies)
+}
+
+fn is_denied_within(limits: Limits, connection: Connection, settings: &Settings, lies: &[Lie]) -> Result<()> {
     let cable = Cable::new()?;
-    let engine = cable.up(Role::Initiator, connection, settings)?;
+    cable.charon.load(settings)?;
+    let engine = Ours::start(&cable.ours, limits, connection)?;
+    engine.settles(1)?;
     engine.command(Command::Terminate(CONNECTION));
     cable.charon.logs("received DELETE for IKE_SA")?;
     drop(engine);
@@ -43,6 +48,19 @@ fn flip(told: &mut Testimony, wanted: Form, at: impl Fn(usize) -> usize) {
     }
 }
 
+/// Withholds the first piece of ours with this number.
+fn lose(told: &mut Testimony, number: u8) {
+    let lost = told.messages.iter().position(|(direction, datagram)| {
+        let piece = Message::of(datagram).filter(|message| matches!(message.form, Form::SealedPiece { .. }));
+        // The number's lower octet, behind the payload's generic header.
+        let place = Message::bytes(datagram).and_then(|bytes| bytes.get(HEADER + 5).copied());
+        *direction == Direction::Out && piece.is_some() && place == Some(number)
+    });
+    if let Some(lost) = lost {
+        told.messages.remove(lost);
+    }
+}
+
 #[test]
 fn in_version_2() -> Result<()> {
     is_denied(
@@ -59,6 +77,29 @@ fn in_version_2() -> Result<()> {
             ("charon has other keys of the child", |told| told.pairs[0].keys_in.key[0] ^= 1),
             ("charon has other keys of the child", |told| told.pairs[0].keys_out.salt[0] ^= 1),
             ("came up without keys", |told| told.established.push((1, 2))),
+        ],
+    )
+}
+
+/// Nothing that Python is given instead of tshark is believed more easily.
+#[test]
+fn in_pieces_that_tshark_cannot_open() -> Result<()> {
+    let settings = Settings {
+        ike: "chacha20poly1305-prfsha256-x25519",
+        connection: "fragmentation = yes",
+        ..Settings::default()
+    };
+    is_denied_within(
+        Limits { fragment_ipv4_bytes: 200, ..limits() },
+        setup::sealed_by(IkeEncryption::ChaCha20Poly1305, connection()),
+        &settings,
+        &[
+            ("none of the keys opens", |told| flip(told, Form::Sealed, |len| len - 1)),
+            ("none of the keys opens", |told| flip(told, Form::SealedPiece { last: false }, |len| len - 1)),
+            ("none of the keys opens", |told| told.keys.ike_sas[0].sk_e[0][0] ^= 1),
+            ("piece 2 of", |told| lose(told, 2)),
+            ("no first piece", |told| lose(told, 1)),
+            ("no keys for", |told| told.keys.ike_sas.clear()),
         ],
     )
 }
