@@ -8,6 +8,7 @@ mod document;
 mod etags;
 mod operation;
 mod pages;
+mod running;
 mod secrets;
 mod support;
 mod tokens;

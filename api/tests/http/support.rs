@@ -4,6 +4,7 @@ use api::Gateway;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use control::Inbox;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use store::{Role, Store};
@@ -34,12 +35,21 @@ impl Api {
     }
 
     async fn with(require_if_match: bool) -> Self {
+        Self::made_with(require_if_match).await.0
+    }
+
+    /// And the other end of its way to the control plane, which does not run yet.
+    pub(crate) async fn and_inbox() -> (Self, Inbox) {
+        Self::made_with(false).await
+    }
+
+    async fn made_with(require_if_match: bool) -> (Self, Inbox) {
         let directory = TempDir::new().unwrap();
         let store = Store::open(directory.path(), None).await.unwrap();
         let token = store.database().create_token("test", Role::Admin).await.unwrap().text.to_string();
-        let (control, _) = control::handle();
+        let (control, inbox) = control::handle();
         let router = api::router::router(Gateway { store: store.clone(), control, require_if_match });
-        Self { directory, store, router, token }
+        (Self { directory, store, router, token }, inbox)
     }
 
     /// The same gateway, as the bearer of another token.
