@@ -42,8 +42,10 @@ use Part::{Keys, Proofs, Quick};
 /// What passes while something of it waits: the first group, then the second, and so on; inside a group as it comes.
 type Order = &'static [&'static [(Part, Begun)]];
 
-/// Nothing was passing for so long: whoever answers at once has answered.
-const QUIET: Duration = Duration::from_millis(60);
+/// How long an answer may take on a busy machine, where there is one.
+const ANSWERED: Duration = Duration::from_millis(400);
+/// How often is looked whether something waits.
+const STEP: Duration = Duration::from_millis(10);
 /// How long the ends may differ: a DELETE is on its way, or what is late is still taken.
 const MAY_DIFFER: Duration = Duration::from_secs(8);
 /// How long both ends are watched at most after the last message was held back, and how long they must agree.
@@ -79,6 +81,16 @@ struct Gate {
     order: Order,
     /// Who began the quick mode with this message id.
     quicks: BTreeMap<[u8; 4], Begun>,
+    passed: BTreeSet<Vec<u8>>,
+}
+
+/// What the gate did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Passed {
+    Nothing,
+    /// What had passed before: nobody answers it with anything new.
+    Again,
+    New,
 }
 
 impl Gate {
@@ -106,9 +118,9 @@ impl Gate {
         }
     }
 
-    /// Lets the next one pass; false if none waits.
-    fn pass(&mut self, state: &mut State) -> bool {
-        let mut best: Option<(usize, Direction, usize)> = None;
+    /// Lets the next one pass.
+    fn pass(&mut self, state: &mut State) -> Passed {
+        let mut best: Option<(usize, Direction, usize, Vec<u8>)> = None;
         for direction in [Direction::Out, Direction::In] {
             let held: Vec<Vec<u8>> = match direction {
                 Direction::Out => state.out.held().map(<[u8]>::to_vec).collect(),
@@ -121,18 +133,18 @@ impl Gate {
                     }
                     None => 0,
                 };
-                if best.is_none_or(|(known, ..)| rank < known) {
-                    best = Some((rank, direction, index));
+                if best.as_ref().is_none_or(|(known, ..)| rank < *known) {
+                    best = Some((rank, direction, index, datagram.clone()));
                 }
             }
         }
         let now = Instant::now();
-        match best {
-            Some((_, Direction::Out, index)) => state.out.release_one(now, index),
-            Some((_, Direction::In, index)) => state.inward.release_one(now, index),
-            None => return false,
+        let Some((_, direction, index, datagram)) = best else { return Passed::Nothing };
+        match direction {
+            Direction::Out => state.out.release_one(now, index),
+            Direction::In => state.inward.release_one(now, index),
         }
-        true
+        if self.passed.insert(datagram) { Passed::New } else { Passed::Again }
     }
 }
 
@@ -190,11 +202,22 @@ fn crossed(what: &'static str, order: Order) -> Result<()> {
             ensure!(state.out.holding() > 0 && state.inward.holding() > 0);
             Ok(())
         })?;
-        let mut gate = Gate { order, quicks: BTreeMap::new() };
+        let mut gate = Gate { order, quicks: BTreeMap::new(), passed: BTreeSet::new() };
         let held_until = Instant::now() + Duration::from_secs(10);
+        let said = |state: &State| state.out.count() + state.inward.count();
         while Instant::now() < held_until {
-            gate.pass(&mut engine.state());
-            std::thread::sleep(QUIET);
+            let (before, passed) = {
+                let mut state = engine.state();
+                (said(&state), gate.pass(&mut state))
+            };
+            // What the answer to it is decides what passes next.
+            let answered_by = Instant::now() + ANSWERED;
+            while passed == Passed::New && said(&engine.state()) == before && Instant::now() < answered_by {
+                std::thread::sleep(STEP);
+            }
+            if passed == Passed::Nothing {
+                std::thread::sleep(STEP);
+            }
         }
         ensure!(gate.quicks.values().any(|begun| *begun == There), "charon began no quick mode");
         {

@@ -9,6 +9,7 @@ use integration::interop::Role;
 use crate::cable::{Cable, connection, limits, scenario};
 use crate::charon::{Charon, Release, Settings};
 use crate::ours::{CONNECTION, Ours};
+use crate::rekeys::silent;
 use crate::relay::Action;
 
 fn watched() -> Connection {
@@ -108,7 +109,7 @@ fn a_deletion_that_is_lost_is_said_again() -> Result<()> {
         Ok(())
     })?;
     scenario(11, "the peer's deletion of the IKE SA is lost once", Role::Responder).judge(|| {
-        let engine = cable.up(Role::Responder, connection(), &Settings::default())?;
+        let engine = cable.up(Role::Responder, connection(), &silent(Settings::default()))?;
         let next = engine.state().inward.count();
         engine.state().inward.script(next, Action::Drop);
         cable.charon.swanctl("--terminate --ike far --timeout 10")?;

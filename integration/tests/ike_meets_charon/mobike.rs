@@ -9,7 +9,7 @@ use integration::wait;
 
 use crate::cable::{Cable, connection, scenario};
 use crate::charon::Settings;
-use crate::ours::{CHILD, CONNECTION};
+use crate::ours::{CHILD, CONNECTION, Ours};
 
 const ELSEWHERE: &str = "192.0.2.9";
 
@@ -30,12 +30,13 @@ fn a_peer_that_changes_its_address_keeps_its_sas() -> Result<()> {
             ensure!(installed.values().all(|pair| there(pair.path) && pair.udp_encapsulation), "still there");
             Ok(())
         })?;
-        let after = ours.settles(1)?;
         // charon in user space cannot move its own halves of the children, and rekeys them.
+        rekeyed(&ours, 1)?;
+        let after = ours.settles(1)?;
         ensure!((after.spi_i, after.spi_r) == (before.spi_i, before.spi_r), "{before:?}, then {after:?}");
         // Both ways over the new address, on the same IKE SA.
         ours.command(Command::RekeyChild(CHILD));
-        ours.event("the child's rekey", |event| matches!(event, Event::ChildRekeyed { .. }).then_some(()))?;
+        rekeyed(&ours, 2)?;
         cable.charon.swanctl("--rekey --ike far")?;
         ours.event("the IKE SA's rekey", |event| matches!(event, Event::IkeRekeyed { .. }).then_some(()))?;
         wait::until("charon's SAs", Duration::from_secs(5), || {
@@ -56,6 +57,15 @@ fn a_peer_that_changes_its_address_keeps_its_sas() -> Result<()> {
             ensure!(state.installed.is_empty(), "a pair is left");
             Ok(())
         })
+    })
+}
+
+/// Waits until the child has had new keys so often.
+fn rekeyed(ours: &Ours, times: usize) -> Result<()> {
+    ours.until("the child's rekey", |state| {
+        let seen = state.events.iter().filter(|event| matches!(event, Event::ChildRekeyed { .. })).count();
+        ensure!(seen >= times, "{seen}; {:?}", state.events);
+        Ok(())
     })
 }
 

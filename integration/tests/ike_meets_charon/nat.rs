@@ -57,6 +57,17 @@ fn encapsulated(cable: &Cable, ours: &Ours) -> Result<()> {
     Ok(())
 }
 
+/// Our deletion leaves nothing at either end.
+fn ends(cable: &Cable, ours: Ours) -> Result<()> {
+    ours.command(Command::Terminate(CONNECTION));
+    ours.until("the end at both ends", |state| {
+        ensure!(state.installed.is_empty(), "a pair is left");
+        let sas = cable.charon.swanctl("--list-sas")?;
+        ensure!(sas.trim().is_empty(), "{sas}");
+        Ok(())
+    })
+}
+
 /// New keys, asked for by either side.
 fn rekeys(cable: &Cable, ours: &Ours) -> Result<()> {
     let rekeyed = |count: usize| {
@@ -92,11 +103,7 @@ fn a_forced_end_has_esp_in_udp_without_any_nat() -> Result<()> {
                 cable.charon.logs_after(before, BEHIND_NAT)?;
                 encapsulated(&cable, &ours)?;
                 rekeys(&cable, &ours)?;
-                ours.command(Command::Terminate(CONNECTION));
-                ours.until("the end", |state| {
-                    ensure!(state.installed.is_empty(), "a pair is left");
-                    Ok(())
-                })
+                ends(&cable, ours)
             })?;
         }
     }
@@ -187,11 +194,7 @@ fn nothing_needs_port_500_once_a_nat_is_known() -> Result<()> {
                     let rekeyed = |event: &Event| matches!(event, Event::IkeRekeyed { .. }).then_some(());
                     ours.event("the IKE SA's rekey", rekeyed)?;
                 }
-                ours.command(Command::Terminate(CONNECTION));
-                ours.until("the end", |state| {
-                    ensure!(state.installed.is_empty(), "a pair is left");
-                    Ok(())
-                })
+                ends(&cable, ours)
             })?;
         }
     }
@@ -215,11 +218,7 @@ fn both_ends_may_be_behind_nats() -> Result<()> {
                 let sas = cable.charon.swanctl("--list-sas")?;
                 ensure!(sas.contains("192.0.2.51[4500]"), "{sas}");
                 rekeys(&cable, &ours)?;
-                ours.command(Command::Terminate(CONNECTION));
-                ours.until("the end", |state| {
-                    ensure!(state.installed.is_empty(), "a pair is left");
-                    Ok(())
-                })
+                ends(&cable, ours)
             })?;
         }
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -74,9 +74,8 @@ impl Ours {
         let home = File::open(format!("/run/netns/{}", namespace.name())).context("no such namespace")?;
         let local = connection.local;
         let ports = [limits.ike_port, limits.nat_port];
-        let seed = std::array::from_fn(|index| u8::try_from(index).unwrap_or(0) ^ seed_byte());
-        let mut engine = Engine::new(limits, seed);
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
+        let mut engine = Engine::new(limits, seed(since));
         engine.set_wall_clock(Instant::now(), since.as_secs());
         engine.set_connection(Instant::now(), connection);
         let state = Arc::new(Mutex::new(State {
@@ -303,12 +302,11 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Another seed for each engine: two in one test must not draw the same SPIs.
-fn seed_byte() -> u8 {
-    u8::try_from(
-        SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |since| since.subsec_micros() % 251),
-    )
-    .unwrap_or(0)
+/// Another seed for each engine: no two in one test draw the same SPIs.
+fn seed(since: Duration) -> [u8; 32] {
+    static STARTED: AtomicU64 = AtomicU64::new(0);
+    let mut seed = [0; 32];
+    seed[..16].copy_from_slice(&since.as_nanos().to_be_bytes());
+    seed[16..24].copy_from_slice(&STARTED.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+    seed
 }

@@ -145,7 +145,8 @@ fn of_answers_are_refused_and_the_true_one_is_taken() -> Result<()> {
                 engine.command(Command::InitiateChild(CHILD));
                 let sa = engine.settles(1)?;
                 let state = engine.state();
-                ensure!(state.dropped.len() == 1, "{:?}", state.dropped);
+                // And whatever came once more.
+                ensure!(!state.dropped.is_empty(), "nothing was refused");
                 ensure!(state.keys.len() == 1, "{} sets of keys", state.keys.len());
                 let sas = cable.charon.swanctl("--list-sas")?;
                 ensure!(sas.contains(&format!("{:016x}_i", sa.spi_i)) && sas.contains("INSTALLED"), "{sas}");
@@ -199,9 +200,11 @@ fn of_rekeys_are_refused() -> Result<()> {
             let what: &'static str = what.leak();
             for role in Role::BOTH {
                 scenario(36, what, role).judge(|| {
-                    let mut ours = with_group(*group);
-                    ours.children.iter_mut().for_each(|child| child.start = true);
-                    let engine = cable.up(Role::Initiator, ours, &settings)?;
+                    // Begun by hand: what ends stays so.
+                    cable.charon.load(&settings)?;
+                    let engine = cable.engine(with_group(*group))?;
+                    engine.command(Command::InitiateChild(CHILD));
+                    engine.settles(1)?;
                     let log = cable.charon.log()?.len();
                     let rekey = || {
                         match role {

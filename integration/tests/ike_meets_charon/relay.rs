@@ -116,6 +116,11 @@ impl<T: Clone> Lane<T> {
         self.held = None;
     }
 
+    /// Whether all that was not held has arrived.
+    pub(crate) fn idle(&self) -> bool {
+        self.ready.is_empty()
+    }
+
     /// How many wait.
     pub(crate) fn holding(&self) -> usize {
         self.held.as_ref().map_or(0, Vec::len)

@@ -8,7 +8,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ike::key_log::KeyRecord;
 use integration::wait;
 
-use crate::datagram::{self, HEADER, Payload};
+use crate::datagram::{self, CREATE_CHILD_SA, HEADER, Payload};
 use crate::ours::{Ours, PATIENCE};
 
 const ENCRYPTED: u8 = 46;
@@ -63,7 +63,8 @@ pub(crate) fn fill(keys: &[KeyRecord], datagram: &mut Vec<u8>, payloads: &[Paylo
     Ok(())
 }
 
-/// What charon says next, because of `begin`, comes as `change` makes it.
+/// What charon says next in CREATE_CHILD_SA, because of `begin`, comes as `change` makes it. Of what went before, answers may
+/// still be under way: they pass.
 pub(crate) fn on_the_way(
     engine: &Ours,
     begin: impl FnOnce() -> Result<()>,
@@ -72,6 +73,12 @@ pub(crate) fn on_the_way(
     engine.state().inward.hold();
     begin()?;
     engine.until("a message of charon's", |state| {
+        let is_late = |bytes: &[u8]| datagram::exchange(bytes) != Some(CREATE_CHILD_SA);
+        loop {
+            let late = state.inward.held().position(is_late);
+            let Some(late) = late else { break };
+            state.inward.release_one(Instant::now(), late);
+        }
         ensure!(state.inward.holding() > 0, "none");
         Ok(())
     })?;

@@ -11,6 +11,7 @@ use crate::cable::{Cable, connection, limits, scenario};
 use crate::charon::Settings;
 use crate::datagram::{IKE_SA_INIT, exchange};
 use crate::ours::{CHILD, CONNECTION, Ours};
+use crate::rekeys::silent;
 use crate::relay::{Action, Direction, Weather};
 
 /// charon tries soon and often, as we do here.
@@ -120,7 +121,7 @@ fn a_third_is_lost_a_third_comes_twice_and_half_is_late() -> Result<()> {
 #[test]
 fn each_message_is_lost_once() -> Result<()> {
     let cable = Cable::with(IMPATIENT)?;
-    cable.charon.load(&Settings::default())?;
+    cable.charon.load(&silent(Settings::default()))?;
     // IKE_SA_INIT, IKE_AUTH, CREATE_CHILD_SA, INFORMATIONAL: four messages each way.
     for role in Role::BOTH {
         scenario(9, "each message of set-up and child rekey lost once, in turn", role).judge(|| {
@@ -161,7 +162,7 @@ fn each_message_is_lost_once() -> Result<()> {
 #[test]
 fn everything_comes_again() -> Result<()> {
     let cable = Cable::with(IMPATIENT)?;
-    cable.charon.load(&Settings::default())?;
+    cable.charon.load(&silent(Settings::default()))?;
     let mut earlier: Vec<Vec<u8>> = Vec::new();
     for role in Role::BOTH {
         scenario(10, "every message replayed, and those of an earlier SA", role).judge(|| {
