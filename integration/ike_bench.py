@@ -1,6 +1,7 @@
 """IKEv2 handshakes per CPU-second: our engine and strongSwan's charon answer the same initiators, in turns.
 
-Run by integration/bench in namespaces of its own: ike_bench.py IKE_LOAD [--quick].
+Run by integration/bench in namespaces of its own: ike_bench.py IKE_LOAD [--quick] [--flood]; --flood measures the floods
+alone.
 Prints a JSON list of [metric, value, unit, reference], with a fifth element where there is a bar: whether it is held.
 A handshake is IKE_SA_INIT and IKE_AUTH with a pre-shared key and a first child, AES-256-GCM; its cost is the user and
 system time of the responder's process, sockets included.
@@ -22,6 +23,14 @@ OURS, CHARON, HOP = "10.128.0.1", "10.128.0.2", "10.128.1.1"
 SECRET = "a key that all the peers of a measurement share"
 CROWD = 10_000
 FLOOD_PER_SECOND = 20_000
+FLOOD_SECONDS = 6
+# Of the peers that the responder knows, those whose addresses the flood bears; the good ones are the first.
+SPOOFED = 8_000
+GOOD = 20
+# Culvert's limits: so many half-open SAs before cookies are asked for.
+COOKIE_THRESHOLD = 30
+# Half-open SAs, good peers and the counting of their SAs; a flood that were kept would take 100 MiB.
+GROWTH_KIB = 4096
 
 
 def fail(text):
@@ -186,21 +195,45 @@ def crowd(load, peers):
     return (established - configured) / peers, (established - base) / peers
 
 
-def flood(load):
-    """Seconds that a good peer waits in a flood of first messages, KiB that the responder grows, and the flood's rate."""
-    responder = Ours(load, "x25519", 100, cookies=True)
+def flood(load, known):
+    """Rows of a flood of first messages, from addresses of peers that the responder knows, or of nobody it knows."""
+    name, whose = ("ike_flood", "peers it knows") if known else ("ike_flood_unknown", "strangers")
+    responder = Ours(load, "x25519", CROWD, cookies=True, more=["--tally", "true"])
     try:
         initiate(load, responder, "x25519", 0, 10)
-        before = rss_kib(responder.pid)
-        command = [load, "flood", "--remote", OURS, "--per-second", str(FLOOD_PER_SECOND), "--seconds", "6"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        rss, cpu, counted = rss_kib(responder.pid), cpu_secs(responder.pid), told(responder.process)
+        command = [load, "flood", "--remote", OURS, "--per-second", str(FLOOD_PER_SECOND), "--seconds", str(FLOOD_SECONDS)]
+        process = subprocess.Popen([*command, *(["--first", str(SPOOFED)] if known else [])], stdout=subprocess.PIPE, text=True)
         time.sleep(2)
-        good = initiate(load, responder, "x25519", 10, 20, at_once=1)
-        report = json.loads(process.communicate(timeout=30)[0])
-        grown = rss_kib(responder.pid) - before
+        good = initiate(load, responder, "x25519", 10, GOOD, at_once=1)
+        report = json.loads(process.communicate(timeout=60)[0])
+        after = told(responder.process)
+        grown, cpu = rss_kib(responder.pid) - rss, cpu_secs(responder.pid) - cpu
     finally:
         responder.stop()
-    return good["slowest_seconds"], grown, report["per_second"]
+    counts = {counter: after[counter] - counted[counter] for counter in counted}
+    # A first message is one datagram; of a handshake with a cookie three come in.
+    read = counts["messages_in"] - 3 * GOOD
+    slowest, answered = good["slowest_seconds"], counts["key_exchanges_answered"] - GOOD
+    flood_of = f"{report['per_second']:.0f} IKE_SA_INIT/s from 2,000 addresses of {whose}, of {CROWD} peers"
+    if known:
+        # All but those that made half-open SAs met the demand for a cookie: they were good first messages.
+        kind, number, bar = "cookies", counts["cookies_demanded"], COOKIE_THRESHOLD
+        held = number >= 0.99 * (read - COOKIE_THRESHOLD) and answered >= COOKIE_THRESHOLD
+    else:
+        kind, number, bar = "refused", counts["unknown_peer"], 0
+        held = number >= 0.99 * read and answered == 0
+    return [
+        (f"{name}_good_peer_s", slowest, "s", f"slowest of {GOOD} in {flood_of}; bar 5", slowest < 5),
+        (f"{name}_growth_kib", grown, "KiB", f"growth of RSS in {FLOOD_SECONDS} s of it; bar {GROWTH_KIB}", grown <= GROWTH_KIB),
+        (f"{name}_read", read / report["sent"], "ratio", "of the messages sent; the kernel drops what comes too fast"),
+        (f"{name}_{kind}", number, "", f"of {read} that were read; {answered} made half-open SAs, bar {bar}", held),
+        (f"{name}_cpu_us", 1e6 * cpu / max(read, 1), "us", "of the responder for each, sockets and good peers included"),
+    ]
+
+
+def floods(load):
+    return flood(load, known=True) + flood(load, known=False)
 
 
 class Held:
@@ -280,6 +313,9 @@ def rekeying(load, peers, child_secs, ike_secs, seconds):
 def main():
     load, quick = sys.argv[1], "--quick" in sys.argv
     lay_cables()
+    if "--flood" in sys.argv:
+        print(json.dumps(floods(load)))
+        return
     rows = []
     with tempfile.TemporaryDirectory(prefix="culvert-ike-", dir="/dev/shm") as directory:
         for group, count in (("x25519", 400 if quick else 2000), ("modp2048", 100 if quick else 400)):
@@ -295,12 +331,7 @@ def main():
             (f"ike_sa_kib_{peers}", each, "KiB", "IKE SA with one child, growth of RSS; bar 12", each <= 12),
             (f"ike_peer_kib_{peers}", with_configuration, "KiB", "the same with the connection's configuration"),
         ]
-        slowest, grown, per_second = flood(load)
-        reference = f"{per_second:.0f} IKE_SA_INIT/s from 2,000 spoofed sources"
-        rows += [
-            ("ike_flood_good_peer_s", slowest, "s", f"slowest of 20 in {reference}; bar 5", slowest < 5),
-            ("ike_flood_growth_kib", grown, "KiB", f"growth of RSS in {reference}"),
-        ]
+        rows += floods(load)
         # The shortest lifetimes that the API allows; with --quick shorter ones.
         rows += rekeying(load, 1000, 40, 50, 70) if quick else rekeying(load, CROWD, 120, 300, 400)
     print(json.dumps(rows))

@@ -12,18 +12,20 @@ use crate::peers::{self, Options};
 const TEMPLATES: u32 = 64;
 /// Sources, each with a socket.
 const SOURCES: u32 = 2000;
-/// Where the addresses of the flood begin: behind those of any good peer.
-const FIRST: u32 = 0x10_0000;
+/// Where the addresses of the flood begin, if nothing else is said: behind those of any peer that a responder knows.
+const STRANGERS: u32 = 0x10_0000;
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let remote: Ipv4Addr = options.value("remote", None)?;
     let per_second: u32 = options.value("per-second", Some(20_000))?;
     let seconds: f64 = options.value("seconds", Some(5.0))?;
-    let templates =
-        (0..TEMPLATES).map(|number| first_message(number, remote, options)).collect::<Result<Vec<_>, _>>()?;
+    let first: u32 = options.value("first", Some(STRANGERS))?;
+    let templates = (0..TEMPLATES)
+        .map(|number| first_message(first + number, remote, options))
+        .collect::<Result<Vec<_>, _>>()?;
     let sockets = (0..SOURCES)
         .map(|number| {
-            let address = peers::address(FIRST + number);
+            let address = peers::address(first + number);
             UdpSocket::bind((address, 500)).with_context(|| format!("cannot bind {address}"))
         })
         .collect::<Result<Vec<_>, _>>()?;
@@ -51,7 +53,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 /// A good IKE_SA_INIT request.
 fn first_message(number: u32, remote: Ipv4Addr, options: &Options) -> anyhow::Result<Vec<u8>> {
     let mut engine = Engine::new(Limits::default(), peers::seed()?);
-    let connection = peers::connection(FIRST + number, remote, &options.terms()?, true);
+    let connection = peers::connection(number, remote, &options.terms()?, true);
     engine.set_connection(Instant::now(), connection);
     std::iter::from_fn(|| engine.poll_output())
         .find_map(|output| match output {

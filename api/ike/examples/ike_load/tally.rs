@@ -111,7 +111,8 @@ impl Tally {
         format!(
             "{{\"up\":{},\"ike_sas\":{},\"child_rekeys\":{},\"ike_rekeys\":{},\"expired\":{},\"lost\":{},\
              \"gaps\":{},\"gap_seconds\":{:.3},\"oldest_child\":{:.4},\"oldest_ike\":{:.4},\
-             \"collisions\":{},\"ike_collisions\":{},\"retransmissions\":{},\"panics\":{}}}",
+             \"collisions\":{},\"ike_collisions\":{},\"retransmissions\":{},\"panics\":{},\
+             \"messages_in\":{},\"cookies_demanded\":{},\"key_exchanges_answered\":{},\"unknown_peer\":{}}}",
             self.up(),
             engine.isakmp_sas(now).len(),
             self.child_rekeys,
@@ -126,6 +127,10 @@ impl Tally {
             counter("ike_rekey_collisions"),
             counter("retransmissions"),
             counter("panics"),
+            counter("messages_in"),
+            counter("cookies_demanded"),
+            counter("key_exchanges_answered"),
+            counter("unknown_peer"),
         )
     }
 }
