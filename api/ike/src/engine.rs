@@ -10,7 +10,7 @@ use crate::v1::Desk;
 use crate::v2::connection::ConnectionState;
 use crate::v2::core::{Core, Followup};
 use crate::v2::established::{Established, Job};
-use crate::v2::init::{self, HalfOpen};
+use crate::v2::init_answer::{self, HalfOpen};
 use crate::v2::kept::Mark;
 use crate::v2::sa::{Closed, IkeSa, Inbound, RequestDigest, Stage};
 use crate::wire::isakmp::is_isakmp;
@@ -319,7 +319,7 @@ impl Engine {
             total: self.half_open.len(),
             from_source: self.half_open_by_source.get(&source.ip()).copied().unwrap_or(0),
         };
-        match init::respond(&mut self.core, now, inbound, &half_open) {
+        match init_answer::respond(&mut self.core, now, inbound, &half_open) {
             Ok(Some(sa)) => {
                 if let Some(request) = &sa.init_request {
                     self.init_requests.insert(request.clone(), sa.ends.id);

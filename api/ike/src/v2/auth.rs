@@ -8,7 +8,7 @@ use super::collision::lowest;
 use super::core::Core;
 use super::established::{Established, Held};
 use super::fragments::Opened;
-use super::init::AuthAwaited;
+use super::init_answer::AuthAwaited;
 use super::intermediate::Handshake;
 use super::mobike;
 use super::payloads::Picked;

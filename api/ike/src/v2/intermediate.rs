@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::auth;
 use super::core::Core;
 use super::fragments::{HEAD_LEN_BYTES, Opened};
-use super::init::AuthAwaited;
+use super::init_answer::AuthAwaited;
 use super::payloads::Picked;
 use super::sa::{Closed, Ends, Inbound, Stage};
 use crate::cert::PeerHashes;

@@ -24,6 +24,7 @@ pub(crate) mod fragments;
 mod ike_rekey;
 mod informational;
 pub(crate) mod init;
+pub(crate) mod init_answer;
 mod intermediate;
 pub(crate) mod kept;
 mod key_exchanges;
