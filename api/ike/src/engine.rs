@@ -1,16 +1,16 @@
 //! The engine's outer face: who an input is for, when to wake, and what comes out.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::half_open::HalfOpen;
 use crate::v1::Desk;
-use crate::v2::connection::ConnectionState;
 use crate::v2::core::{Core, Followup};
 use crate::v2::established::{Established, Job};
-use crate::v2::init_answer::{self, HalfOpen};
+use crate::v2::init_answer;
 use crate::v2::kept::Mark;
 use crate::v2::sa::{Closed, IkeSa, Inbound, RequestDigest, Stage};
 use crate::wire::isakmp::is_isakmp;
@@ -67,8 +67,7 @@ pub struct Engine {
     pub(crate) timers: Timers,
     /// IKE_SA_INIT requests that were answered, so that a repeated one gets the same answer.
     init_requests: BTreeMap<(SocketAddr, RequestDigest), IkeSaId>,
-    half_open: BTreeMap<IkeSaId, IpAddr>,
-    half_open_by_source: BTreeMap<IpAddr, usize>,
+    half_open: HalfOpen,
     pub(crate) shut_down: bool,
     /// What the kept state of each IKE SA that has one depends on.
     pub(crate) kept: BTreeMap<IkeSaId, Mark>,
@@ -84,8 +83,7 @@ impl Engine {
             sas: BTreeMap::new(),
             timers: Timers::default(),
             init_requests: BTreeMap::new(),
-            half_open: BTreeMap::new(),
-            half_open_by_source: BTreeMap::new(),
+            half_open: HalfOpen::default(),
             shut_down: false,
             kept: BTreeMap::new(),
             v1: Desk::default(),
@@ -98,22 +96,16 @@ impl Engine {
     pub fn set_connection(&mut self, now: Instant, connection: Connection) {
         let id = connection.id;
         let config = Arc::new(connection);
-        match self.core.connections.get_mut(&id) {
-            None => {
-                self.core.connections.insert(id, ConnectionState::new(Arc::clone(&config)));
-                self.configure_v1(now, None, &config);
+        let old = self.core.connections.set(&config);
+        if let (Some(old), Some(state)) = (&old, self.core.connections.get_mut(id)) {
+            state.children.retain(|child, _| config.children.iter().any(|kept| kept.id == *child));
+            for want in state.children.values_mut() {
+                want.backoff.clear();
             }
-            Some(state) => {
-                let old = std::mem::replace(&mut state.config, Arc::clone(&config));
-                state.children.retain(|child, _| config.children.iter().any(|kept| kept.id == *child));
-                for want in state.children.values_mut() {
-                    want.backoff.clear();
-                }
-                state.backoff.clear();
-                self.reconfigure(now, &old, &config);
-                self.configure_v1(now, Some(&old), &config);
-            }
+            state.backoff.clear();
+            self.reconfigure(now, old, &config);
         }
+        self.configure_v1(now, old.as_deref(), &config);
         self.core.followups.push_back(Followup::Ensure(id));
         self.settle(now);
     }
@@ -130,7 +122,7 @@ impl Engine {
     pub fn remove_connection(&mut self, now: Instant, id: ConnectionId) {
         self.end_connection(now, id);
         self.leave_v1(now, id);
-        self.core.connections.remove(&id);
+        self.core.connections.remove(id);
         self.timers.set(Timer::Connection(id), None);
         self.settle(now);
     }
@@ -315,11 +307,7 @@ impl Engine {
         if self.shut_down {
             return Classified::Dropped("shut_down");
         }
-        let half_open = HalfOpen {
-            total: self.half_open.len(),
-            from_source: self.half_open_by_source.get(&source.ip()).copied().unwrap_or(0),
-        };
-        match init_answer::respond(&mut self.core, now, inbound, &half_open) {
+        match init_answer::respond(&mut self.core, now, inbound, &self.half_open) {
             Ok(Some(sa)) => {
                 if let Some(request) = &sa.init_request {
                     self.init_requests.insert(request.clone(), sa.ends.id);
@@ -395,28 +383,13 @@ impl Engine {
         self.keep(now, &sa);
         // What was refused keeps its place for as long as it keeps its answer: whoever fails again and again comes no
         // faster than who never proves itself.
-        let counted = self.half_open.contains_key(&id);
-        let refused = counted && sa.is_closed() && !sa.is_forgettable(now);
-        match (refused || matches!(sa.stage, Stage::AuthAwaited(_)), counted) {
-            (true, false) => {
-                let source = sa.ends.path.remote.ip();
-                self.half_open.insert(id, source);
-                let count = self.half_open_by_source.entry(source).or_default();
-                *count = count.saturating_add(1);
-            }
-            (false, true) => {
-                if let Some(source) = self.half_open.remove(&id)
-                    && let Some(count) = self.half_open_by_source.get_mut(&source)
-                {
-                    *count = count.saturating_sub(1);
-                    if *count == 0 {
-                        self.half_open_by_source.remove(&source);
-                    }
-                }
-            }
-            _ => {}
+        let refused = self.half_open.contains(id) && sa.is_closed() && !sa.is_forgettable(now);
+        if refused || matches!(sa.stage, Stage::AuthAwaited(_)) {
+            self.half_open.insert(id, sa.ends.path.remote.ip());
+        } else {
+            self.half_open.remove(id);
         }
-        if let Some(state) = self.core.connections.get_mut(&sa.ends.connection) {
+        if let Some(state) = self.core.connections.get_mut(sa.ends.connection) {
             if sa.is_closed() {
                 state.ike_sas.remove(&id);
             } else {

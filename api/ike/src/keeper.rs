@@ -27,10 +27,10 @@ impl Engine {
     pub(crate) fn command(&mut self, now: Instant, command: Command) {
         match command {
             Command::Initiate(id) => {
-                if let Some(state) = self.core.connections.get_mut(&id) {
+                if let Some(state) = self.core.connections.get_mut(id) {
                     state.halted = false;
                     state.backoff.clear();
-                    for child in state.config.children.iter().map(|child| child.id).collect::<Vec<_>>() {
+                    for child in state.config().children.iter().map(|child| child.id).collect::<Vec<_>>() {
                         state.want(child).backoff.clear();
                     }
                     self.core.followups.push_back(Followup::Ensure(id));
@@ -41,11 +41,10 @@ impl Engine {
                     .core
                     .connections
                     .iter_mut()
-                    .find(|(_, state)| state.config.children.iter().any(|config| config.id == child));
+                    .find(|(_, state)| state.config().children.iter().any(|config| config.id == child));
                 if let Some((id, state)) = holder {
                     state.halted = false;
                     state.want(child).asked = true;
-                    let id = *id;
                     self.core.followups.push_back(Followup::Ensure(id));
                 }
             }
@@ -70,7 +69,7 @@ impl Engine {
                 }
             }
             Command::Terminate(id) => {
-                if let Some(state) = self.core.connections.get_mut(&id) {
+                if let Some(state) = self.core.connections.get_mut(id) {
                     state.halted = true;
                     for want in state.children.values_mut() {
                         want.asked = false;
@@ -80,7 +79,7 @@ impl Engine {
             }
             Command::Shutdown => {
                 self.shut_down = true;
-                for id in self.core.connections.keys().copied().collect::<Vec<_>>() {
+                for id in self.core.connections.ids() {
                     self.end_connection(now, id);
                 }
             }
@@ -89,11 +88,11 @@ impl Engine {
 
     /// The IKE SA that serves a connection.
     pub(crate) fn active(&self, id: ConnectionId) -> Option<IkeSaId> {
-        self.core.connections.get(&id)?.established.last().copied()
+        self.core.connections.get(id)?.established.last().copied()
     }
 
     fn of_connection(&self, id: ConnectionId) -> Vec<IkeSaId> {
-        let state = self.core.connections.get(&id);
+        let state = self.core.connections.get(id);
         state.map(|state| state.ike_sas.iter().copied().collect()).unwrap_or_default()
     }
 
@@ -178,7 +177,7 @@ impl Engine {
         if self.shut_down {
             return;
         }
-        if self.core.connections.get(&id).is_some_and(|state| state.config.version != Version::V2) {
+        if self.core.connections.get(id).is_some_and(|state| state.config().version != Version::V2) {
             self.ensure_v1(now, id);
             return;
         }
@@ -186,7 +185,7 @@ impl Engine {
         if lacking.is_empty() {
             return;
         }
-        let Some(state) = self.core.connections.get(&id) else { return };
+        let Some(state) = self.core.connections.get(id) else { return };
         let wait_of = |child: &ChildId| state.children.get(child).and_then(|want| want.backoff.not_before());
         let ready: Vec<ChildId> = lacking
             .iter()
@@ -213,7 +212,7 @@ impl Engine {
                 .filter_map(|id| self.sas.get(id))
                 .any(|sa| sa.ends.initiator && is_attempt(sa));
             if !trying && state.backoff.is_over(now) {
-                let config = Arc::clone(&state.config);
+                let config = Arc::clone(state.config());
                 let first = *first;
                 if let Some(sa) = init::initiate(&mut self.core, now, config, first) {
                     self.store(now, sa);
@@ -227,7 +226,7 @@ impl Engine {
 
     /// Wanted children that are neither up nor on their way.
     fn lacking(&self, id: ConnectionId) -> Vec<ChildId> {
-        let Some(state) = self.core.connections.get(&id) else { return Vec::new() };
+        let Some(state) = self.core.connections.get(id) else { return Vec::new() };
         let working = |child: ChildId| {
             state.ike_sas.iter().filter_map(|id| self.sas.get(id)).any(|sa| match &sa.stage {
                 Stage::InitSent(init) => init.first_child() == child,
@@ -248,7 +247,7 @@ impl Engine {
     pub(crate) fn closed(&mut self, now: Instant, sa: &IkeSa, cause: Option<Cause>) {
         let id = sa.ends.connection;
         let Some(cause) = cause else { return };
-        let Some(state) = self.core.connections.get_mut(&id) else {
+        let Some(state) = self.core.connections.get_mut(id) else {
             self.core.event(Event::IkeDown { connection: id, cause, retry_in: None });
             return;
         };
@@ -277,12 +276,12 @@ impl Engine {
             return;
         };
         let connection = sa.ends.connection;
-        let Some(state) = self.core.connections.get_mut(&connection).filter(|_| !self.shut_down) else {
+        let Some(state) = self.core.connections.get_mut(connection).filter(|_| !self.shut_down) else {
             self.end(now, id, Cause::Requested);
             return;
         };
         state.backoff.clear();
-        let config = Arc::clone(&state.config);
+        let config = Arc::clone(state.config());
         let others: Vec<IkeSaId> = state.ike_sas.iter().copied().filter(|other| *other != id).collect();
         // Ids only grow: the first is the oldest.
         let crowd = state.established.len() > self.core.limits.ike_sas_per_connection;

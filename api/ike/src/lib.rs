@@ -53,6 +53,7 @@ mod cert;
 mod crypto;
 mod engine;
 mod exchange;
+mod half_open;
 mod keeper;
 mod kept;
 #[cfg(feature = "key-log")]

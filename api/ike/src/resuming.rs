@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::engine::Engine;
-use crate::v2::connection::ConnectionState;
 use crate::v2::core::Followup;
 use crate::v2::sa::IkeSa;
 use crate::{Connection, Keeping, Output, Resumable};
@@ -17,12 +16,12 @@ impl Engine {
     /// The time of day must have been told. A connection that is there already is only replaced.
     pub fn resume(&mut self, now: Instant, connection: Connection, mut resumables: Vec<Resumable>) {
         let id = connection.id;
-        if self.core.connections.contains_key(&id) || resumables.is_empty() {
+        if self.core.connections.get(id).is_some() || resumables.is_empty() {
             self.set_connection(now, connection);
             return;
         }
         let config = Arc::new(connection);
-        self.core.connections.insert(id, ConnectionState::new(Arc::clone(&config)));
+        self.core.connections.set(&config);
         // The oldest first: ids grow with age everywhere else.
         resumables.sort_by_key(|resumable| std::cmp::Reverse(resumable.age()));
         for resumable in resumables {

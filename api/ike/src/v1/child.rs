@@ -62,7 +62,7 @@ impl Peer {
         child.committed_at = Some(now);
         let id = child.config.id;
         core.switch_outbound(id, spi_in);
-        if let Some(state) = core.connections.get_mut(&self.id) {
+        if let Some(state) = core.connections.get_mut(self.id) {
             state.want(id).backoff.clear();
         }
         let older = self

@@ -183,14 +183,14 @@ impl Peer {
         let ours = &self.config;
         let neighbours: Vec<_> = core
             .connections
-            .iter()
+            .between(ours.local, ours.remote)
             .filter(|(id, state)| {
-                let theirs = &state.config;
-                **id != ours.id
+                let theirs = state.config();
+                *id != ours.id
                     && matches!(theirs.version, Version::V1(_))
                     && (theirs.local, theirs.remote) == (ours.local, ours.remote)
             })
-            .map(|(id, state)| (*id, state.config.children.iter().any(|child| core.has_pair(child.id))))
+            .map(|(id, state)| (id, state.config().children.iter().any(|child| core.has_pair(child.id))))
             .collect();
         let detail = if neighbours.is_empty() {
             "its proof of identity was wrong: the keys or the identities differ"

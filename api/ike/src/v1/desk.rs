@@ -1,7 +1,7 @@
 //! The peers of version 1 in an engine: which message is whose, and what the engine asks of them.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,7 +17,7 @@ use super::vendor::Announced;
 use crate::cert::PeerCertificates;
 use crate::engine::{Engine, Timer};
 use crate::exchange::{after, earlier};
-use crate::v2::connection::ConnectionState;
+use crate::half_open::HalfOpen;
 use crate::v2::core::{Core, Followup};
 use crate::v2::nat::MISSING;
 use crate::wire::isakmp::registry::{notify, payload as kind};
@@ -38,6 +38,9 @@ pub(crate) struct Desk {
     /// By the id under which the core books a peer's SPIs.
     holders: BTreeMap<IkeSaId, ConnectionId>,
     phase_ones: BTreeMap<IkeSaId, Entry>,
+    /// The same by connection.
+    of_peers: BTreeSet<(ConnectionId, IkeSaId)>,
+    half_open: HalfOpen,
     /// Phase 1 SAs that a peer began, by its address and cookie.
     begun: BTreeMap<(SocketAddr, u64), IkeSaId>,
 }
@@ -45,7 +48,6 @@ pub(crate) struct Desk {
 struct Entry {
     connection: ConnectionId,
     begun: Option<(SocketAddr, u64)>,
-    half_open: bool,
 }
 
 impl Desk {
@@ -57,49 +59,43 @@ impl Desk {
         self.peers.values()
     }
 
-    fn half_open(&self, source: IpAddr) -> (usize, usize) {
-        let half_open = || self.phase_ones.values().filter(|entry| entry.half_open);
-        let from_source =
-            half_open().filter(|entry| entry.begun.is_some_and(|(from, _)| from.ip() == source)).count();
-        (half_open().count(), from_source)
+    /// Those whose peer may begin on this path; no others are looked at.
+    fn between<'a>(&'a self, core: &'a Core, path: Path) -> impl Iterator<Item = &'a Peer> {
+        let between = core.connections.between(path.local.ip(), path.remote.ip());
+        between.filter_map(|(id, _)| self.peers.get(&id)).filter(|peer| !peer.leaving)
     }
 
     /// Brings the indexes in line with a peer after a step.
     fn index(&mut self, peer: &Peer) {
-        let gone: Vec<IkeSaId> = self
-            .phase_ones
-            .iter()
-            .filter(|(id, entry)| entry.connection == peer.id && !peer.phase_ones.contains_key(id))
-            .map(|(id, _)| *id)
-            .collect();
+        let own = (peer.id, IkeSaId(u64::MIN))..=(peer.id, IkeSaId(u64::MAX));
+        let known = self.of_peers.range(own).map(|(_, id)| *id);
+        let gone: Vec<IkeSaId> = known.filter(|id| !peer.phase_ones.contains_key(id)).collect();
         for id in gone {
+            self.of_peers.remove(&(peer.id, id));
+            self.half_open.remove(id);
             if let Some(begun) = self.phase_ones.remove(&id).and_then(|entry| entry.begun) {
                 self.begun.remove(&begun);
             }
         }
         for found in peer.phase_ones.values() {
-            let half_open = found.is_half_open();
             let entry = self.phase_ones.entry(found.id).or_insert_with(|| {
                 let begun = (!found.initiator).then_some((found.path.remote, found.cookies.initiator));
-                Entry { connection: peer.id, begun, half_open }
+                Entry { connection: peer.id, begun }
             });
-            entry.half_open = half_open;
-            if let Some(begun) = entry.begun {
+            self.of_peers.insert((peer.id, found.id));
+            let begun = entry.begun;
+            if let Some(begun) = begun {
                 self.begun.insert(begun, found.id);
+            }
+            match begun.filter(|_| found.is_half_open()) {
+                Some((source, _)) => self.half_open.insert(found.id, source.ip()),
+                None => self.half_open.remove(found.id),
             }
         }
     }
 }
 
 impl Peer {
-    /// Whether a first message on this path is for it: from where the peer is configured, or where it was followed to.
-    fn is_between(&self, core: &Core, path: Path) -> bool {
-        let may_begin = |state: &ConnectionState| state.may_begin_from(path.remote.ip());
-        self.config.local == path.local.ip()
-            && core.connections.get(&self.id).is_some_and(may_begin)
-            && !self.leaving
-    }
-
     /// Whether aggressive mode is allowed, and the first message is of whom we expect.
     fn may_begin_aggressively(&self, payloads: &[Payload]) -> bool {
         let identity = sole(payloads, kind::ID);
@@ -184,8 +180,8 @@ impl Engine {
             Err(error) => return Classified::Dropped(error.name()),
         };
         let header = received.header;
-        let asked = |peer: &Peer| peer.options().aggressive_mode && peer.is_between(&self.core, path);
-        if header.exchange == Exchange::AggressiveMode && !self.v1.peers.values().any(asked) {
+        let asked = || self.v1.between(&self.core, path).any(|peer| peer.options().aggressive_mode);
+        if header.exchange == Exchange::AggressiveMode && !asked() {
             // A hash under the key for whoever asks: not without being told to (RFC 2409 section 5.4; RFC 9395).
             return Classified::Dropped("aggressive_mode_refused");
         }
@@ -229,7 +225,8 @@ impl Engine {
             });
             return if repeated { Classified::Ike } else { Classified::Dropped("late_first_message") };
         }
-        let (total, from_source) = self.v1.half_open(path.remote.ip());
+        let (total, from_source) =
+            (self.v1.half_open.total(), self.v1.half_open.of_source(path.remote.ip()));
         if total >= self.core.limits.half_open || from_source >= self.core.limits.half_open_per_source {
             return Classified::Dropped("half_open_limit");
         }
@@ -241,11 +238,8 @@ impl Engine {
         let Some(Ok(theirs)) = theirs else { return Classified::Dropped("missing_payload") };
         let mut known: Vec<&Peer> = self
             .v1
-            .peers
-            .values()
-            .filter(|peer| {
-                peer.is_between(&self.core, path) && (!aggressive || peer.may_begin_aggressively(&payloads))
-            })
+            .between(&self.core, path)
+            .filter(|peer| !aggressive || peer.may_begin_aggressively(&payloads))
             .collect();
         if known.is_empty() {
             return Classified::Dropped("unknown_peer");
@@ -424,7 +418,7 @@ impl Engine {
 
     /// Sees to it that a connection of version 1 gets what it lacks.
     pub(crate) fn ensure_v1(&mut self, now: Instant, id: ConnectionId) {
-        let (Some(state), Some(peer)) = (self.core.connections.get(&id), self.v1.peers.get(&id)) else {
+        let (Some(state), Some(peer)) = (self.core.connections.get(id), self.v1.peers.get(&id)) else {
             return;
         };
         let wanted: Vec<ChildId> = state.wanted().map(|child| child.id).collect();

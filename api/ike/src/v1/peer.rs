@@ -117,7 +117,7 @@ impl Peer {
             }
         }
         let replaces = self.phase_ones.values().any(|found| found.id != id && found.is_active());
-        if let Some(state) = core.connections.get_mut(&self.id) {
+        if let Some(state) = core.connections.get_mut(self.id) {
             state.backoff.clear();
         }
         if replaces {
@@ -301,7 +301,7 @@ impl Peer {
             return;
         }
         let requested = cause == Cause::Requested;
-        let retry_in = core.connections.get_mut(&self.id).and_then(|state| {
+        let retry_in = core.connections.get_mut(self.id).and_then(|state| {
             let wanted = state.wanted().next().is_some();
             let wait = state.backoff.failed(now, &core.limits, &mut core.random);
             (wanted && !requested).then_some(wait)

@@ -448,7 +448,7 @@ impl Peer {
 
     /// A child could not come up, or not be rekeyed; it waits longer before each further try.
     pub(super) fn child_failed(&mut self, core: &mut Core, now: Instant, child: ChildId, cause: Cause) {
-        if let Some(state) = core.connections.get_mut(&self.id) {
+        if let Some(state) = core.connections.get_mut(self.id) {
             let want = state.children.entry(child).or_default();
             want.backoff.failed(now, &core.limits, &mut core.random);
         }

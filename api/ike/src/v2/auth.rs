@@ -81,7 +81,7 @@ pub(super) fn send_request(handshake: Handshake, ends: &mut Ends, core: &mut Cor
     };
     let mut payloads = vec![Payload::IdI(identity)];
     payloads.extend(ours.certificates);
-    let sole = core.connections.get(&config.id).is_none_or(|state| state.established.is_empty());
+    let sole = core.connections.get(config.id).is_none_or(|state| state.established.is_empty());
     if sole && core.limits.initial_contact {
         payloads.push(Payload::Notify(Notify::new(notify::INITIAL_CONTACT, Vec::new())));
     }

@@ -197,7 +197,7 @@ impl Established {
         id: ChildId,
         cause: Cause,
     ) {
-        if let Some(state) = core.connections.get_mut(&ends.connection) {
+        if let Some(state) = core.connections.get_mut(ends.connection) {
             let want = state.children.entry(id).or_default();
             want.backoff.failed(now, &core.limits, &mut core.random);
         }

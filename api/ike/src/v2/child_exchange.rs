@@ -244,7 +244,7 @@ impl Established {
 
     /// A pair that replaces none is up.
     fn child_up(&mut self, ends: &Ends, core: &mut Core, now: Instant, id: ChildId, spi_in: u32) {
-        if let Some(state) = core.connections.get_mut(&ends.connection) {
+        if let Some(state) = core.connections.get_mut(ends.connection) {
             state.want(id).backoff.clear();
         }
         core.event(Event::ChildUp { child: id, spi_in });

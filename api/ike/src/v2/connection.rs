@@ -50,7 +50,7 @@ pub(crate) struct ChildWant {
 
 /// A connection.
 pub(crate) struct ConnectionState {
-    pub(crate) config: Arc<Connection>,
+    config: Arc<Connection>,
     pub(crate) backoff: Backoff,
     pub(crate) children: BTreeMap<ChildId, ChildWant>,
     /// Those of its IKE SAs that are authenticated and not about to end.
@@ -60,7 +60,7 @@ pub(crate) struct ConnectionState {
     /// Its IKE SAs, whatever their stage.
     pub(crate) ike_sas: BTreeSet<IkeSaId>,
     /// Where the peer was followed to last: from there it may begin anew.
-    pub(crate) seen_at: Option<IpAddr>,
+    seen_at: Option<IpAddr>,
     /// Terminated by command: quiet until asked again.
     pub(crate) halted: bool,
 }
@@ -79,9 +79,24 @@ impl ConnectionState {
         }
     }
 
-    /// Whether the peer may begin from this address: its own, or where it was followed to.
-    pub(crate) fn may_begin_from(&self, remote: IpAddr) -> bool {
-        self.config.remote == remote || self.seen_at == Some(remote)
+    pub(crate) fn config(&self) -> &Arc<Connection> {
+        &self.config
+    }
+
+    /// Gives it another configuration and answers the one that it had. Its addresses may change by that: only
+    /// [`super::connections::Connections`] does it.
+    pub(super) fn replace_config(&mut self, config: Arc<Connection>) -> Arc<Connection> {
+        std::mem::replace(&mut self.config, config)
+    }
+
+    /// The peer was followed to this address; only [`super::connections::Connections`] says so.
+    pub(super) fn follow_to(&mut self, remote: IpAddr) {
+        self.seen_at = Some(remote);
+    }
+
+    /// Whence the peer may begin: its own address, and where it was followed to.
+    pub(crate) fn begins_from(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        std::iter::once(self.config.remote).chain(self.seen_at)
     }
 
     /// The children that should be up, in the order of configuration.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::connection::ConnectionState;
+use super::connections::Connections;
 use super::cookie::CookieJar;
 use super::sa::IkeSa;
 use crate::crypto::{Datagrams, Random, Secret};
@@ -39,7 +39,7 @@ pub(crate) struct Core {
     /// What is to be kept of IKE SAs, by our SPIs; before all `outputs`.
     pub(crate) keepings: BTreeMap<u64, Option<Secret>>,
     pub(crate) counters: BTreeMap<&'static str, u64>,
-    pub(crate) connections: BTreeMap<ConnectionId, ConnectionState>,
+    pub(crate) connections: Connections,
     /// Install operations without an answer.
     pub(crate) operations: BTreeMap<OperationId, IkeSaId>,
     /// Our inbound SPIs in use or promised, with the IKE SA that holds them.
@@ -62,9 +62,7 @@ impl Core {
     /// The peer of a connection was followed to the end of this path.
     pub(crate) fn peer_moved(&mut self, connection: ConnectionId, path: Path) {
         self.count("peer_moves");
-        if let Some(state) = self.connections.get_mut(&connection) {
-            state.seen_at = Some(path.remote.ip());
-        }
+        self.connections.followed(connection, path.remote.ip());
     }
 
     pub(crate) fn new(limits: Limits, seed: [u8; 32]) -> Self {
@@ -76,7 +74,7 @@ impl Core {
             outputs: VecDeque::new(),
             keepings: BTreeMap::new(),
             counters: BTreeMap::new(),
-            connections: BTreeMap::new(),
+            connections: Connections::default(),
             operations: BTreeMap::new(),
             esp: BTreeMap::new(),
             by_spi: BTreeMap::new(),
@@ -123,7 +121,7 @@ impl Core {
     }
 
     pub(crate) fn config(&self, id: ConnectionId) -> Option<Arc<Connection>> {
-        self.connections.get(&id).map(|state| Arc::clone(&state.config))
+        self.connections.get(id).map(|state| Arc::clone(state.config()))
     }
 
     pub(crate) fn new_ike_sa_id(&mut self) -> IkeSaId {

@@ -100,7 +100,7 @@ impl Established {
             return Err(error(notify::TEMPORARY_FAILURE));
         }
         // Who rekeys again and again and never ends what it replaced has to wait until those SAs have ended by themselves.
-        let outgoing = core.connections.get(&ends.connection).map_or(0, |state| state.outgoing.len());
+        let outgoing = core.connections.get(ends.connection).map_or(0, |state| state.outgoing.len());
         if outgoing >= core.limits.ike_sas_per_connection {
             return Err(error(notify::TEMPORARY_FAILURE));
         }

@@ -19,6 +19,7 @@ use super::sa::{Closed, Ends, IkeSa, Inbound, RequestDigest, Stage};
 use crate::cert::PeerHashes;
 use crate::crypto::{Datagrams, IkeKeys, IkeSuite, KeyPair, Spis};
 use crate::exchange::after;
+use crate::half_open::HalfOpen;
 use crate::wire::registry::notify;
 use crate::wire::{Exchange, Header, Message, Notify, Payload, Protocol, WireProposal};
 use crate::{ConnectionId, Group, KeyEncapsulation, Path, Version};
@@ -67,12 +68,6 @@ impl AuthAwaited {
     }
 }
 
-/// How crowded the responder is.
-pub(crate) struct HalfOpen {
-    pub(crate) total: usize,
-    pub(crate) from_source: usize,
-}
-
 /// Answers an IKE_SA_INIT request that belongs to no SA yet.
 pub(crate) fn respond(
     core: &mut Core,
@@ -87,12 +82,12 @@ pub(crate) fn respond(
     let picked = Picked::new(inbound.message.payloads.clone()).map_err(|_| "repeated_payload")?;
     let nonce_i = picked.nonce.as_deref().ok_or("missing_payload")?;
     let limits = &core.limits;
-    if half_open.total >= limits.half_open || half_open.from_source >= limits.half_open_per_source {
+    let source = inbound.path.remote.ip();
+    let (total, from_source) = (half_open.total(), half_open.of_source(source));
+    if total >= limits.half_open || from_source >= limits.half_open_per_source {
         return Err("half_open_limit");
     }
-    let crowded = half_open.total >= limits.cookie_threshold
-        || half_open.from_source >= limits.cookie_threshold_per_source;
-    let source = inbound.path.remote.ip();
+    let crowded = total >= limits.cookie_threshold || from_source >= limits.cookie_threshold_per_source;
     let presented = picked.notify(notify::COOKIE);
     let proven =
         presented.is_some_and(|cookie| core.cookies.verify(&cookie.data, nonce_i, source, header.spi_i));
@@ -230,14 +225,9 @@ fn candidates(
     let mut post_quantum = false;
     let mut first: Option<Chosen<IkeSuite>> = None;
     let mut ids = Vec::new();
-    for (id, state) in &core.connections {
-        let config = &state.config;
-        if config.version != Version::V2
-            || config.local != path.local.ip()
-            || !state.may_begin_from(path.remote.ip())
-        {
-            continue;
-        }
+    let between = core.connections.between(path.local.ip(), path.remote.ip());
+    let between = between.map(|(id, state)| (id, state.config()));
+    for (id, config) in between.filter(|(_, config)| config.version == Version::V2) {
         known = true;
         let Some(chosen) = proposals::choose_ike(&config.proposals, theirs, 0, shared, additional) else {
             post_quantum |= config.proposals.iter().any(|proposal| proposal.additional_required);
@@ -245,7 +235,7 @@ fn candidates(
         };
         if first.as_ref().is_none_or(|first| first.suite == chosen.suite) {
             first.get_or_insert(chosen);
-            ids.push(*id);
+            ids.push(id);
         }
     }
     match first {

@@ -14,6 +14,7 @@ mod child_exchange;
 mod child_followup;
 pub(crate) mod collision;
 pub(crate) mod connection;
+pub(crate) mod connections;
 pub(crate) mod cookie;
 pub(crate) mod core;
 mod deadlines;
