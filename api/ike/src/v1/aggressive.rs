@@ -208,7 +208,7 @@ impl Peer {
         let Ok(shared) = key_pair.agree(public_i) else { return Classified::Dropped("invalid_public_value") };
         let nonce_r = core.random.array::<NONCE_LEN_BYTES>();
         let id = core.new_ike_sa_id();
-        let cookies = Spis { initiator: received.header.cookie_i, responder: core.new_ike_spi(id) };
+        let cookies = Spis { initiator: received.header.cookie_i, responder: core.unused_ike_spi() };
         let identity_r = identity_body(&self.config);
         let chosen = encode_sa(&[choice.answer]);
         let our_header = Header { cookie_r: cookies.responder, ..received.header };
@@ -254,9 +254,9 @@ impl Peer {
             }
         }
         let Some((keyed, announced, answer)) = fitting else {
-            core.by_spi.remove(&cookies.responder);
             return Classified::Dropped("aggressive_mode_answer_too_long");
         };
+        core.by_spi.insert(cookies.responder, id);
         let stage = Stage::AggressiveAnswered { keyed: Box::new(keyed), identity: identity_i.to_vec() };
         let mut found = PhaseOne::new(id, false, cookies, received.path, now, stage);
         found.announced = announced;

@@ -131,10 +131,16 @@ impl Core {
     }
 
     pub(crate) fn new_ike_spi(&mut self, holder: IkeSaId) -> u64 {
+        let spi = self.unused_ike_spi();
+        self.by_spi.insert(spi, holder);
+        spi
+    }
+
+    /// An SPI that nobody has, for an SA that may not come to be: whoever makes that books it.
+    pub(crate) fn unused_ike_spi(&mut self) -> u64 {
         loop {
             let spi = self.random.u64();
             if spi != 0 && !self.by_spi.contains_key(&spi) {
-                self.by_spi.insert(spi, holder);
                 return spi;
             }
         }

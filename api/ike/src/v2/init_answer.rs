@@ -123,7 +123,7 @@ pub(crate) fn respond(
         return Err(nat::MISSING);
     }
     let id = core.new_ike_sa_id();
-    let spis = Spis { initiator: header.spi_i, responder: core.new_ike_spi(id) };
+    let spis = Spis { initiator: header.spi_i, responder: core.unused_ike_spi() };
     let unanswered = Spis { initiator: header.spi_i, responder: 0 };
     let ends = Ends {
         id,
@@ -173,15 +173,12 @@ pub(crate) fn respond(
     }
     if is_longer(&payloads) {
         // Whoever asks with less than it is answered must first show that it receives where it says it is.
-        core.by_spi.remove(&spis.responder);
         demand_cookie(core, now, inbound, nonce_i);
         return Ok(None);
     }
     core.count("key_exchanges_answered");
-    let Some(key_pair) = KeyPair::new(chosen.suite.group, &mut core.random) else {
-        core.by_spi.remove(&spis.responder);
-        return Err("no_key_pair");
-    };
+    let key_pair = KeyPair::new(chosen.suite.group, &mut core.random).ok_or("no_key_pair")?;
+    core.by_spi.insert(spis.responder, id);
     if let Some(Payload::KeyExchange { data, .. }) = payloads.get_mut(1) {
         *data = key_pair.public().to_vec();
     }
