@@ -15,7 +15,7 @@ use crate::v2::kept::Mark;
 use crate::v2::sa::{Closed, IkeSa, Inbound, RequestDigest, Stage};
 use crate::wire::isakmp::is_isakmp;
 use crate::wire::registry::notify;
-use crate::wire::{Exchange, Header, Message, Notify, Payload, WireError};
+use crate::wire::{Exchange, FirstMessage, Header, Message, Notify, Payload, WireError};
 use crate::{
     Cause, Classified, Command, Connection, ConnectionId, DataplaneEvent, IkeSaId, IkeSaView, Limits,
     OperationId, Output, Path,
@@ -260,6 +260,14 @@ impl Engine {
         if is_isakmp(bytes) {
             return self.handle_isakmp(now, path, bytes);
         }
+        if let Some(first) = FirstMessage::read(bytes).filter(|_| !self.shut_down) {
+            let is_repeated = || self.init_requests.contains_key(&(path.remote, RequestDigest::new(bytes)));
+            let core = &mut self.core;
+            let away = init_answer::turn_away(core, now, path, &first, &self.half_open, is_repeated);
+            if let Some(classified) = away {
+                return classified;
+            }
+        }
         match Message::decode(bytes) {
             Ok(message) => self.demultiplex(now, &Inbound { path, bytes, message: &message }),
             Err(error) => {
@@ -307,7 +315,7 @@ impl Engine {
         if self.shut_down {
             return Classified::Dropped("shut_down");
         }
-        match init_answer::respond(&mut self.core, now, inbound, &self.half_open) {
+        match init_answer::respond(&mut self.core, now, inbound) {
             Ok(Some(sa)) => {
                 if let Some(request) = &sa.init_request {
                     self.init_requests.insert(request.clone(), sa.ends.id);

@@ -86,6 +86,31 @@ fn a_crowd_gets_cookies_before_any_key_exchange() {
     assert_eq!(counter(&sim, "cookies_demanded"), 200 - most);
 }
 
+/// Nothing of a message is read that a cookie does not need, before the cookie is there.
+#[test]
+fn a_crowd_gets_cookies_before_its_payloads_are_read() {
+    const SA_OF_FIRST_PROPOSAL: usize = 28 + 4;
+    let mut sim =
+        begin(Limits { half_open_timeout: Duration::from_secs(3600), ..Limits::default() }, |_, _| {});
+    let (path, request) = first_message(&sim);
+    let mut broken = request.clone();
+    broken[..8].copy_from_slice(&[0xbb; 8]);
+    // The length of the first proposal lies.
+    broken[SA_OF_FIRST_PROPOSAL + 2] = 0xff;
+    assert!(matches!(sim.inject(1, path, &broken), Classified::Dropped(_)));
+    let mut good = request.clone();
+    for number in 1..=Limits::default().cookie_threshold_per_source as u64 {
+        good[..8].copy_from_slice(&number.to_be_bytes());
+        assert_eq!(sim.inject(1, path, &good), Classified::Ike);
+    }
+    assert_eq!(counter(&sim, "cookies_demanded"), 0);
+    assert_eq!(sim.inject(1, path, &broken), Classified::Ike);
+    assert_eq!(counter(&sim, "cookies_demanded"), 1);
+    // One that was answered is answered again, cookie or not.
+    assert_eq!(sim.inject(1, path, &good), Classified::Ike);
+    assert_eq!((counter(&sim, "cookies_demanded"), counter(&sim, "responses_repeated")), (1, 1));
+}
+
 #[test]
 fn half_open_sas_have_a_number_and_a_time() {
     let limits = Limits {

@@ -40,7 +40,7 @@ pub(crate) use agreement::KeyPair;
 pub(crate) use cbc::CbcCipher;
 pub(crate) use encapsulation::{Decapsulator, encapsulate};
 pub(crate) use esp::{EspSuite, child_keys};
-pub(crate) use prf::{digest_sha1, prf, prf_plus};
+pub(crate) use prf::{digest_sha1, hmac_sha256, prf, prf_plus};
 pub(crate) use random::Random;
 pub(crate) use schedule::{IkeKeys, PlainKeys, SharedKeyAuth, Spis};
 pub(crate) use seal::{Datagrams, MAX_FRAGMENTS, OpeningKey, SealingKey};

@@ -43,6 +43,20 @@ fn hmac<D: EagerHash<Core: ZeroizeOnDrop>>(key: &[u8], parts: &[&[u8]]) -> Secre
     Zeroizing::new(mac.finalize().into_bytes().to_vec())
 }
 
+/// HMAC-SHA2-256 over the parts in turn, without an allocation: strangers may ask for it as often as they like.
+pub(crate) fn hmac_sha256(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
+    // HMAC fills a shorter key up with zeros.
+    let mut block = Zeroizing::new([0; 64]);
+    for (place, byte) in block.iter_mut().zip(key) {
+        *place = *byte;
+    }
+    let mut mac = <Hmac<Sha256> as KeyInit>::new((&*block).into());
+    for part in parts {
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().into()
+}
+
 /// HMAC over the parts in turn.
 pub(crate) fn prf(hash: Hash, key: &[u8], parts: &[&[u8]]) -> Secret {
     match hash {
@@ -99,4 +113,18 @@ pub(crate) fn digest_sha1(parts: &[&[u8]]) -> [u8; 20] {
     let mut output = [0; 20];
     output.copy_from_slice(&digest(Hash::Sha1, parts));
     output
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hmac_is_the_same_with_and_without_an_allocation() {
+        let key = [0x5a; 32];
+        for parts in [&[][..], &[b"one".as_slice()], &[b"one", b"", b"another"]] {
+            assert_eq!(hmac_sha256(&key, parts)[..], prf(Hash::Sha2_256, &key, parts)[..]);
+            assert_eq!(hmac_sha256(&[0; 32], parts)[..], prf(Hash::Sha2_256, b"", parts)[..]);
+        }
+    }
 }

@@ -21,8 +21,8 @@ use crate::crypto::{Datagrams, IkeKeys, IkeSuite, KeyPair, Spis};
 use crate::exchange::after;
 use crate::half_open::HalfOpen;
 use crate::wire::registry::notify;
-use crate::wire::{Exchange, Header, Message, Notify, Payload, Protocol, WireProposal};
-use crate::{ConnectionId, Group, KeyEncapsulation, Path, Version};
+use crate::wire::{Exchange, FirstMessage, Header, Message, Notify, Payload, Protocol, WireProposal};
+use crate::{Classified, ConnectionId, Group, KeyEncapsulation, Path, Version};
 
 /// Responder: the answer is out, and IKE_AUTH must come. The shared secret is computed only then, so that a flood of
 /// first messages costs half of what it could.
@@ -68,12 +68,11 @@ impl AuthAwaited {
     }
 }
 
-/// Answers an IKE_SA_INIT request that belongs to no SA yet.
+/// Answers an IKE_SA_INIT request that belongs to no SA yet, and was not turned away.
 pub(crate) fn respond(
     core: &mut Core,
     now: Instant,
     inbound: &Inbound<'_>,
-    half_open: &HalfOpen,
 ) -> Result<Option<IkeSa>, &'static str> {
     let header = &inbound.message.header;
     if header.spi_r != 0 || header.message_id != 0 || !header.initiator {
@@ -81,20 +80,10 @@ pub(crate) fn respond(
     }
     let picked = Picked::new(inbound.message.payloads.clone()).map_err(|_| "repeated_payload")?;
     let nonce_i = picked.nonce.as_deref().ok_or("missing_payload")?;
-    let limits = &core.limits;
     let source = inbound.path.remote.ip();
-    let (total, from_source) = (half_open.total(), half_open.of_source(source));
-    if total >= limits.half_open || from_source >= limits.half_open_per_source {
-        return Err("half_open_limit");
-    }
-    let crowded = total >= limits.cookie_threshold || from_source >= limits.cookie_threshold_per_source;
     let presented = picked.notify(notify::COOKIE);
     let proven =
-        presented.is_some_and(|cookie| core.cookies.verify(&cookie.data, nonce_i, source, header.spi_i));
-    if crowded && !proven {
-        demand_cookie(core, now, inbound, nonce_i);
-        return Ok(None);
-    }
+        presented.is_some_and(|cookie| core.cookies.verify(now, &cookie.data, nonce_i, source, header.spi_i));
     let theirs = picked.sa.as_deref().ok_or("missing_payload")?;
     let (group, public) = picked.key_exchange.as_ref().ok_or("missing_payload")?;
     let additional = additional_of(&picked);
@@ -102,14 +91,14 @@ pub(crate) fn respond(
     let (candidates, chosen) = match candidates(core, inbound.path, theirs, shared, additional) {
         Ok(found) => found,
         Err(counter) => {
-            refuse(core, inbound, Notify::new(notify::NO_PROPOSAL_CHOSEN, Vec::new()));
+            refuse(core, Question::of(inbound), Notify::new(notify::NO_PROPOSAL_CHOSEN, Vec::new()));
             return Err(counter);
         }
     };
     if chosen.suite.group.number() != *group {
         let wanted = chosen.suite.group.number().to_be_bytes().to_vec();
         core.count("groups_refused");
-        refuse(core, inbound, Notify::new(notify::INVALID_KE_PAYLOAD, wanted));
+        refuse(core, Question::of(inbound), Notify::new(notify::INVALID_KE_PAYLOAD, wanted));
         return Ok(None);
     }
     if public.len() != chosen.suite.group.public_len_bytes() {
@@ -119,7 +108,7 @@ pub(crate) fn respond(
     let has_nat_traversal = picked.notify(notify::NAT_DETECTION_SOURCE_IP).is_some();
     let forced = configs.iter().any(|config| config.forces_nat_traversal());
     if forced && !has_nat_traversal {
-        refuse(core, inbound, Notify::new(notify::NO_PROPOSAL_CHOSEN, Vec::new()));
+        refuse(core, Question::of(inbound), Notify::new(notify::NO_PROPOSAL_CHOSEN, Vec::new()));
         return Err(nat::MISSING);
     }
     let id = core.new_ike_sa_id();
@@ -173,7 +162,7 @@ pub(crate) fn respond(
     }
     if is_longer(&payloads) {
         // Whoever asks with less than it is answered must first show that it receives where it says it is.
-        demand_cookie(core, now, inbound, nonce_i);
+        demand_cookie(core, now, Question::of(inbound), nonce_i);
         return Ok(None);
     }
     core.count("key_exchanges_answered");
@@ -243,19 +232,62 @@ fn candidates(
     }
 }
 
-fn demand_cookie(core: &mut Core, now: Instant, inbound: &Inbound<'_>, nonce_i: &[u8]) {
-    let (source, spi_i) = (inbound.path.remote.ip(), inbound.message.header.spi_i);
+/// What a crowd of half-open SAs has to say to a first message before anything of it is kept or copied: that there is no
+/// place, or that it must come again with a cookie. `None` lets it in.
+pub(crate) fn turn_away(
+    core: &mut Core,
+    now: Instant,
+    path: Path,
+    first: &FirstMessage<'_>,
+    half_open: &HalfOpen,
+    is_repeated: impl FnOnce() -> bool,
+) -> Option<Classified> {
+    let FirstMessage { header, len_bytes, nonce, cookie } = *first;
+    let limits = &core.limits;
+    let source = path.remote.ip();
+    let (total, from_source) = (half_open.total(), half_open.of_source(source));
+    let full = total >= limits.half_open || from_source >= limits.half_open_per_source;
+    let crowded = total >= limits.cookie_threshold || from_source >= limits.cookie_threshold_per_source;
+    if !full && !crowded {
+        return None;
+    }
+    let proven =
+        || cookie.is_some_and(|cookie| core.cookies.verify(now, cookie, nonce, source, header.spi_i));
+    if (!full && proven()) || is_repeated() {
+        return None;
+    }
+    if full {
+        return Some(Classified::Dropped("half_open_limit"));
+    }
+    demand_cookie(core, now, Question { path, header, len_bytes }, nonce);
+    Some(Classified::Ike)
+}
+
+/// A request that gets one notification for an answer.
+struct Question {
+    path: Path,
+    header: Header,
+    len_bytes: usize,
+}
+
+impl Question {
+    fn of(inbound: &Inbound<'_>) -> Self {
+        Self { path: inbound.path, header: inbound.message.header, len_bytes: inbound.bytes.len() }
+    }
+}
+
+fn demand_cookie(core: &mut Core, now: Instant, question: Question, nonce_i: &[u8]) {
+    let (source, spi_i) = (question.path.remote.ip(), question.header.spi_i);
     let cookie = core.cookies.cookie(now, &mut core.random, nonce_i, source, spi_i);
     core.count("cookies_demanded");
-    refuse(core, inbound, Notify::new(notify::COOKIE, cookie));
+    refuse(core, question, Notify::new(notify::COOKIE, cookie.to_vec()));
 }
 
 /// Answers with one notification and keeps nothing; never with more bytes than the question had.
-fn refuse(core: &mut Core, inbound: &Inbound<'_>, error: Notify) {
-    let asked = &inbound.message.header;
-    let header = Header { initiator: false, response: true, ..*asked };
+fn refuse(core: &mut Core, question: Question, error: Notify) {
+    let header = Header { initiator: false, response: true, ..question.header };
     let answer = Message::encode(header, &[Payload::Notify(error)]);
-    if answer.len() <= inbound.bytes.len() {
-        core.transmit(inbound.path, &answer);
+    if answer.len() <= question.len_bytes {
+        core.transmit(question.path, &answer);
     }
 }

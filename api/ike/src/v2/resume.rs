@@ -233,8 +233,7 @@ impl Resumable {
         let send_next_id = reader.u32()?;
         let probe = decode_datagrams(reader)?;
         let receive_next_id = reader.u32()?;
-        let last_request = Some(reader.counted()?).filter(|digest| !digest.is_empty());
-        let last_request = last_request.map(RequestDigest::from_bytes);
+        let last_request = RequestDigest::from_bytes(reader.counted()?);
         let response = decode_datagrams(reader)?;
         let [age, rekey_in, expires_in] = [duration(reader)?, duration(reader)?, duration(reader)?];
         let mut children = Vec::new();

@@ -25,9 +25,9 @@ use super::intermediate::IntermediateSent;
 use super::nat::Nat;
 use super::payloads::our_spi;
 use crate::cert::PeerCertificates;
-use crate::crypto::{Datagrams, Spis, prf};
+use crate::crypto::{Datagrams, Spis, hmac_sha256};
 use crate::wire::{Exchange, Header, Message};
-use crate::{Cause, Classified, ConnectionId, Hash, IkeSaId, Limits, Path};
+use crate::{Cause, Classified, ConnectionId, IkeSaId, Limits, Path};
 
 /// Who talks to whom.
 pub(crate) struct Ends {
@@ -123,15 +123,15 @@ impl Closed {
 
 /// Fingerprint of a request, to know its retransmission, which is the same bytes (RFC 7296 section 2.1).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct RequestDigest(Vec<u8>);
+pub(crate) struct RequestDigest([u8; 32]);
 
 impl RequestDigest {
     pub(crate) fn new(request: &[u8]) -> Self {
-        Self(prf(Hash::Sha2_256, b"", &[request]).to_vec())
+        Self(hmac_sha256(&[0; 32], &[request]))
     }
 
-    pub(crate) fn from_bytes(digest: &[u8]) -> Self {
-        Self(digest.to_vec())
+    pub(crate) fn from_bytes(digest: &[u8]) -> Option<Self> {
+        digest.try_into().ok().map(Self)
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {

@@ -7,6 +7,7 @@
     clippy::panic
 )]
 
+mod first_message;
 mod header;
 mod identity;
 pub(crate) mod isakmp;
@@ -29,6 +30,7 @@ pub(crate) mod selector;
 mod tests;
 mod writer;
 
+pub(crate) use first_message::FirstMessage;
 pub(crate) use header::{Exchange, HEADER_LEN_BYTES, Header};
 pub(crate) use identity::WireIdentity;
 pub(crate) use message::{Message, decode_payloads, encode_payloads};

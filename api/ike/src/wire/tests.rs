@@ -87,6 +87,44 @@ proptest! {
     #[test]
     fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
         let _ = Message::decode(&bytes);
+        let _ = FirstMessage::read(&bytes);
+    }
+
+    /// Whatever is a good first message is one before it is read whole, and shows the same.
+    #[test]
+    fn a_first_message_shows_its_nonce_and_cookie_as_it_stands(
+        mut payloads in proptest::collection::vec(payload(), 0..8),
+        cookies in proptest::collection::vec((any::<u8>(), proptest::collection::vec(any::<u8>(), 0..70)), 0..3),
+        change in any::<Option<(prop::sample::Index, u8)>>(),
+    ) {
+        for (at, data) in cookies {
+            let at = usize::from(at) % (payloads.len() + 1);
+            payloads.insert(at, Payload::Notify(Notify::new(registry::notify::COOKIE, data)));
+        }
+        let mut bytes = Message::encode(header(), &payloads);
+        if let Some((at, to)) = change {
+            let at = at.index(bytes.len());
+            bytes[at] = to;
+        }
+        let shown = FirstMessage::read(&bytes);
+        let Ok(message) = Message::decode(&bytes) else { return Ok(()) };
+        let nonces: Vec<_> = message.payloads.iter().filter_map(|payload| match payload {
+            Payload::Nonce(nonce) => Some(nonce.as_slice()),
+            _ => None,
+        }).collect();
+        let begins = Header { first: message.header.first, spi_i: message.header.spi_i, ..header() };
+        let ([nonce], true) = (nonces.as_slice(), message.header == begins) else {
+            prop_assert!(shown.is_none());
+            return Ok(());
+        };
+        let shown = shown.expect("a first message");
+        prop_assert_eq!((shown.header, shown.len_bytes), (message.header, bytes.len()));
+        prop_assert_eq!(shown.nonce, *nonce);
+        let cookie = message.payloads.iter().find_map(|payload| match payload {
+            Payload::Notify(notify) if notify.kind == registry::notify::COOKIE => Some(notify.data.as_slice()),
+            _ => None,
+        });
+        prop_assert_eq!(shown.cookie, cookie);
     }
 
     #[test]
