@@ -129,7 +129,7 @@ impl Engine {
 
     /// Takes in a UDP payload as it came, non-ESP marker included.
     pub fn handle_datagram(&mut self, now: Instant, path: Path, payload: &[u8]) -> Classified {
-        let classified = self.classify(now, path, payload);
+        let classified = self.apart(|engine| engine.classify(now, path, payload));
         if let Classified::Dropped(why) = classified {
             self.core.count(why);
         }
@@ -241,6 +241,17 @@ impl Engine {
     /// Counters by name (`snake_case`): messages, drops by cause, cookies, collisions.
     pub fn counters(&self) -> &BTreeMap<&'static str, u64> {
         &self.core.counters
+    }
+
+    /// Runs what a datagram leads to. A panic before its SA is known ends what is done for this datagram; one in the step of an
+    /// SA, that SA.
+    fn apart(&mut self, step: impl FnOnce(&mut Self) -> Classified) -> Classified {
+        // Unwind safe: what a step outside an SA changes are counters, outputs and the generator.
+        let outcome = catch_unwind(AssertUnwindSafe(|| step(self)));
+        outcome.unwrap_or_else(|_| {
+            self.core.count("panics");
+            Classified::Dropped("panicked")
+        })
     }
 
     fn classify(&mut self, now: Instant, path: Path, payload: &[u8]) -> Classified {
@@ -462,3 +473,7 @@ impl Engine {
         });
     }
 }
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

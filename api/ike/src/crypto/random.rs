@@ -8,31 +8,46 @@ use zeroize::Zeroizing;
 
 use super::Secret;
 
-pub(crate) struct Random(ChaCha20Rng);
+pub(crate) struct Random {
+    generator: ChaCha20Rng,
+    /// Whoever wants something of it panics, as a defect on that way would.
+    #[cfg(test)]
+    pub(crate) broken: bool,
+}
 
 impl Random {
     pub(crate) fn new(seed: [u8; 32]) -> Self {
-        Self(ChaCha20Rng::from_seed(seed))
+        Self {
+            generator: ChaCha20Rng::from_seed(seed),
+            #[cfg(test)]
+            broken: false,
+        }
+    }
+
+    fn generator(&mut self) -> &mut ChaCha20Rng {
+        #[cfg(test)]
+        assert!(!self.broken, "the generator is broken");
+        &mut self.generator
     }
 
     pub(crate) fn array<const N: usize>(&mut self) -> [u8; N] {
         let mut bytes = [0; N];
-        self.0.fill_bytes(&mut bytes);
+        self.generator().fill_bytes(&mut bytes);
         bytes
     }
 
     pub(crate) fn secret(&mut self, len_bytes: usize) -> Secret {
         let mut bytes = Zeroizing::new(vec![0; len_bytes]);
-        self.0.fill_bytes(&mut bytes);
+        self.generator().fill_bytes(&mut bytes);
         bytes
     }
 
     pub(crate) fn u32(&mut self) -> u32 {
-        self.0.next_u32()
+        self.generator().next_u32()
     }
 
     pub(crate) fn u64(&mut self) -> u64 {
-        self.0.next_u64()
+        self.generator().next_u64()
     }
 
     /// `duration` less a random share of at most `percent` of it.
