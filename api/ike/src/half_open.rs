@@ -35,6 +35,16 @@ impl HalfOpen {
         self.by_id.contains_key(&id)
     }
 
+    /// The one that began first.
+    pub(crate) fn oldest(&self) -> Option<IkeSaId> {
+        // Ids only grow.
+        self.by_id.first_key_value().map(|(id, _)| *id)
+    }
+
+    pub(crate) fn oldest_of(&self, source: IpAddr) -> Option<IkeSaId> {
+        self.by_source.get(&source)?.first().copied()
+    }
+
     pub(crate) fn total(&self) -> usize {
         self.by_id.len()
     }
@@ -69,8 +79,12 @@ mod tests {
                 prop_assert_eq!(half_open.contains(IkeSaId(id)), known.contains_key(&id));
                 for source in 0..4 {
                     let walked = known.values().filter(|known| **known == source).count();
-                    prop_assert_eq!(half_open.of_source(IpAddr::from([192, 0, 2, source])), walked);
+                    let address = IpAddr::from([192, 0, 2, source]);
+                    prop_assert_eq!(half_open.of_source(address), walked);
+                    let oldest = known.iter().find(|(_, known)| **known == source).map(|(id, _)| IkeSaId(*id));
+                    prop_assert_eq!(half_open.oldest_of(address), oldest);
                 }
+                prop_assert_eq!(half_open.oldest(), known.keys().next().map(|id| IkeSaId(*id)));
                 let sources: BTreeSet<u8> = known.values().copied().collect();
                 prop_assert_eq!(half_open.by_source.len(), sources.len(), "nothing is left behind");
             }

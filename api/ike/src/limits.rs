@@ -34,7 +34,8 @@ pub struct Limits {
     /// How long a phase 1 of IKEv1 in whose place another one serves is kept, to read what is late.
     pub phase_one_linger: Duration,
     /// Established IKE SAs that a connection may have; with more the oldest is ended. Replaced ones that have not ended, from
-    /// which on the peer may not rekey. Phase 1 SAs of IKEv1, finished or not, above which a first message is dropped.
+    /// which on the peer may not rekey. Phase 1 SAs of IKEv1, finished or not: with more one whose initiator has shown nothing
+    /// makes way, or a first message is dropped.
     pub ike_sas_per_connection: usize,
     /// Children that one IKE SA may bear.
     pub children_per_ike_sa: usize,

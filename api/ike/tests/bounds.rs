@@ -298,6 +298,107 @@ fn first_messages_of_version_1_have_a_number_and_a_time() {
     }
 }
 
+/// First messages in the peer's name, which anyone can send, do not keep the peer out: what has shown nothing makes way.
+#[test]
+fn spoofed_first_messages_of_version_1_leave_the_peer_its_place() {
+    let one_peer = Limits { half_open_per_source: usize::MAX, ..Limits::default() };
+    for limits in [Limits::default(), Limits { half_open: 16, ..one_peer.clone() }, one_peer] {
+        let mut sim = version_1(limits);
+        let (path, mut first) = first_message(&sim);
+        for number in 1..=16u64 {
+            first[..8].copy_from_slice(&number.to_be_bytes());
+            assert_eq!(sim.inject(1, path, &first), Classified::Ike);
+        }
+        assert_eq!(sim.ike_sas()[1], 16);
+        sim.run(Duration::from_secs(5));
+        assert_eq!(sim.disagreement(FIRST), None);
+        assert_eq!(counter(&sim, "half_open_made_way"), 1);
+    }
+}
+
+/// Who has given back our cookie keeps its place, whatever comes after it.
+#[test]
+fn spoofed_first_messages_of_version_1_do_not_push_out_who_has_shown_that_it_receives() {
+    let mut sim = version_1(Limits::default());
+    let (path, mut first) = first_message(&sim);
+    // Message 3 is there when message 4 is sent.
+    while sim.link.log.iter().filter(|(from, _, _)| *from == 1).count() < 2 {
+        let until = sim.now + Duration::from_secs(1);
+        assert!(sim.step(until));
+    }
+    for number in 1..=200u64 {
+        first[..8].copy_from_slice(&number.to_be_bytes());
+        let answered = sim.link.log.len();
+        sim.inject(1, path, &first);
+        let bytes: usize = sim.link.log[answered..].iter().map(|(_, _, bytes)| bytes.len()).sum();
+        assert!(bytes <= first.len(), "{bytes} for {}", first.len());
+        assert!(sim.ike_sas()[1] <= 16);
+    }
+    assert_eq!(counter(&sim, "half_open_made_way"), 200 - 15);
+    sim.run(Duration::from_secs(5));
+    assert_eq!(sim.disagreement(FIRST), None);
+}
+
+/// What makes way is not what costs a key exchange: aggressive mode waits for a place.
+#[test]
+fn floods_of_aggressive_mode_make_no_place_for_themselves() {
+    let mut sim = begin(Limits::default(), |_, connection| {
+        let (ike, esp) = setup::classic();
+        connection.version = Version::V1(Ikev1 { aggressive_mode: true, ..Ikev1::default() });
+        connection.proposals = vec![IkeProposal { groups: vec![Group::EcpP256], ..ike }];
+        connection.children[0].proposals = vec![esp];
+    });
+    let (path, mut first) = first_message(&sim);
+    for number in 1..=200u64 {
+        first[..8].copy_from_slice(&number.to_be_bytes());
+        sim.inject(1, path, &first);
+    }
+    assert_eq!((sim.ike_sas()[1], counter(&sim, "half_open_made_way")), (16, 0));
+    assert_eq!(counter(&sim, "half_open_limit"), 200 - 16);
+}
+
+/// Anyone can ask in the peer's name for what we do not accept: it is counted each time, and told now and then.
+#[test]
+fn what_a_stranger_asks_in_vain_is_not_told_more_often_than_it_can_be_read() {
+    let mut sim = begin(Limits::default(), |side, connection| {
+        let (ike, esp) = setup::classic();
+        connection.version = Version::V1(Ikev1::default());
+        let group = if side == 0 { Group::EcpP256 } else { Group::EcpP384 };
+        connection.proposals = vec![IkeProposal { groups: vec![group], ..ike }];
+        connection.children[0].proposals = vec![esp];
+    });
+    let (path, mut first) = first_message(&sim);
+    sim.link.cut = true;
+    let told = |sim: &Simulation| {
+        let told = |event: &Event| {
+            matches!(
+                event,
+                Event::IkeDown { cause: Cause::NoProposalChosen { phase: Phase::MainMode, .. }, .. }
+            )
+        };
+        sim.hosts[1].events.iter().filter(|(_, event)| told(event)).count()
+    };
+    for second in 0..30u64 {
+        for number in 1..=100u64 {
+            first[..8].copy_from_slice(&(1000 * second + number).to_be_bytes());
+            assert_eq!(sim.inject(1, path, &first), Classified::Dropped("no_proposal_chosen"));
+        }
+        sim.run(Duration::from_secs(1));
+    }
+    // The peer asked itself, once, before the link was cut.
+    assert_eq!((told(&sim), counter(&sim, "no_proposal_chosen")), (3, 3000 + 1));
+    // What changed may be told at once.
+    let mut changed = setup::called(1, 1);
+    let (ike, esp) = setup::classic();
+    changed.version = Version::V1(Ikev1::default());
+    changed.proposals = vec![IkeProposal { groups: vec![Group::Modp2048], ..ike }];
+    changed.children[0].proposals = vec![esp];
+    sim.configure(1, changed);
+    first[..8].copy_from_slice(&[0xcc; 8]);
+    sim.inject(1, path, &first);
+    assert_eq!(told(&sim), 4);
+}
+
 /// Its message ids have no order: a message that nobody remembers could come again, and be followed to where it comes from.
 #[test]
 fn message_ids_of_version_1_are_all_remembered() {

@@ -7,24 +7,18 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::fragment;
-use super::initiate::{clear, sole};
 use super::peer::Peer;
 use super::phase_one::Stage;
-use super::proof::check_identity;
-use super::proposals::describe;
 use super::received::Received;
-use super::vendor::Announced;
 use crate::cert::PeerCertificates;
 use crate::engine::{Engine, Timer};
 use crate::exchange::{after, earlier};
 use crate::half_open::HalfOpen;
 use crate::v2::core::{Core, Followup};
-use crate::v2::nat::MISSING;
-use crate::wire::isakmp::registry::{notify, payload as kind};
-use crate::wire::isakmp::{Exchange, Header, Notify, Payload, decode_sa};
+use crate::wire::isakmp::{Exchange, Header};
 use crate::{
-    Cause, ChildId, Classified, Connection, ConnectionId, DataplaneEvent, Event, IkeSaId, OperationId, Path,
-    Phase, Version,
+    Cause, ChildId, Classified, Connection, ConnectionId, DataplaneEvent, IkeSaId, OperationId, Path, Phase,
+    Version,
 };
 
 /// The initiator of a phase 1 asks for the children; its responder helps only after this long, or both would make each.
@@ -34,19 +28,21 @@ const REFUSED: &str = "we refused the peer";
 /// See the module's documentation.
 #[derive(Default)]
 pub(crate) struct Desk {
-    peers: BTreeMap<ConnectionId, Peer>,
+    pub(super) peers: BTreeMap<ConnectionId, Peer>,
     /// By the id under which the core books a peer's SPIs.
     holders: BTreeMap<IkeSaId, ConnectionId>,
-    phase_ones: BTreeMap<IkeSaId, Entry>,
+    pub(super) phase_ones: BTreeMap<IkeSaId, Entry>,
     /// The same by connection.
     of_peers: BTreeSet<(ConnectionId, IkeSaId)>,
-    half_open: HalfOpen,
+    pub(super) half_open: HalfOpen,
+    /// Those of them that have seen no more than our first answer, if that: whose initiator has shown nothing.
+    pub(super) unproven: HalfOpen,
     /// Phase 1 SAs that a peer began, by its address and cookie.
-    begun: BTreeMap<(SocketAddr, u64), IkeSaId>,
+    pub(super) begun: BTreeMap<(SocketAddr, u64), IkeSaId>,
 }
 
-struct Entry {
-    connection: ConnectionId,
+pub(super) struct Entry {
+    pub(super) connection: ConnectionId,
     begun: Option<(SocketAddr, u64)>,
 }
 
@@ -60,7 +56,7 @@ impl Desk {
     }
 
     /// Those whose peer may begin on this path; no others are looked at.
-    fn between<'a>(&'a self, core: &'a Core, path: Path) -> impl Iterator<Item = &'a Peer> {
+    pub(super) fn between<'a>(&'a self, core: &'a Core, path: Path) -> impl Iterator<Item = &'a Peer> {
         let between = core.connections.between(path.local.ip(), path.remote.ip());
         between.filter_map(|(id, _)| self.peers.get(&id)).filter(|peer| !peer.leaving)
     }
@@ -73,6 +69,7 @@ impl Desk {
         for id in gone {
             self.of_peers.remove(&(peer.id, id));
             self.half_open.remove(id);
+            self.unproven.remove(id);
             if let Some(begun) = self.phase_ones.remove(&id).and_then(|entry| entry.begun) {
                 self.begun.remove(&begun);
             }
@@ -87,22 +84,20 @@ impl Desk {
             if let Some(begun) = begun {
                 self.begun.insert(begun, found.id);
             }
-            match begun.filter(|_| found.is_half_open()) {
-                Some((source, _)) => self.half_open.insert(found.id, source.ip()),
-                None => self.half_open.remove(found.id),
+            for (list, belongs) in [
+                (&mut self.half_open, found.is_half_open()),
+                (&mut self.unproven, matches!(found.stage, Stage::SaAnswered { .. })),
+            ] {
+                match begun.filter(|_| belongs) {
+                    Some((source, _)) => list.insert(found.id, source.ip()),
+                    None => list.remove(found.id),
+                }
             }
         }
     }
 }
 
 impl Peer {
-    /// Whether aggressive mode is allowed, and the first message is of whom we expect.
-    fn may_begin_aggressively(&self, payloads: &[Payload]) -> bool {
-        let identity = sole(payloads, kind::ID);
-        self.options().aggressive_mode
-            && identity.is_some_and(|body| check_identity(&self.config, body).is_ok())
-    }
-
     /// Takes in a message whose cookies are those of this phase 1.
     fn handle(&mut self, core: &mut Core, now: Instant, id: IkeSaId, received: &Received<'_>) -> Classified {
         let Some(found) = self.phase_ones.get_mut(&id) else { return Classified::Dropped("unknown_cookies") };
@@ -204,87 +199,6 @@ impl Engine {
         let mut classified = Classified::Dropped("panicked");
         self.with_peer(now, connection, |peer, core| classified = peer.handle(core, now, id, &received));
         classified
-    }
-
-    /// Message 1 of a phase 1.
-    fn handle_first(&mut self, now: Instant, received: &Received<'_>) -> Classified {
-        let Received { path, header, message, .. } = *received;
-        let aggressive = header.exchange == Exchange::AggressiveMode;
-        let begins = aggressive || header.exchange == Exchange::MainMode;
-        if !begins || header.message_id != 0 || header.encrypted {
-            return Classified::Dropped("bad_header");
-        }
-        if let Some(id) = self.v1.begun.get(&(path.remote, header.cookie_i)).copied() {
-            let Some(connection) = self.v1.phase_ones.get(&id).map(|entry| entry.connection) else {
-                return Classified::Dropped("unknown_cookies");
-            };
-            let mut repeated = false;
-            self.with_peer(now, connection, |peer, core| {
-                repeated =
-                    peer.phase_ones.get_mut(&id).is_some_and(|found| found.repeats(core, now, message));
-            });
-            return if repeated { Classified::Ike } else { Classified::Dropped("late_first_message") };
-        }
-        let (total, from_source) =
-            (self.v1.half_open.total(), self.v1.half_open.of_source(path.remote.ip()));
-        if total >= self.core.limits.half_open || from_source >= self.core.limits.half_open_per_source {
-            return Classified::Dropped("half_open_limit");
-        }
-        let payloads = match received.payloads() {
-            Ok(payloads) => payloads,
-            Err(dropped) => return dropped,
-        };
-        let theirs = sole(&payloads, kind::SA).map(decode_sa);
-        let Some(Ok(theirs)) = theirs else { return Classified::Dropped("missing_payload") };
-        let mut known: Vec<&Peer> = self
-            .v1
-            .between(&self.core, path)
-            .filter(|peer| !aggressive || peer.may_begin_aggressively(&payloads))
-            .collect();
-        if known.is_empty() {
-            return Classified::Dropped("unknown_peer");
-        }
-        if Announced::read(&payloads).nat.is_none() {
-            known.retain(|peer| !peer.config.forces_nat_traversal());
-        }
-        let Some(first) = known.first() else { return Classified::Dropped(MISSING) };
-        // An authenticated one may have several, while one follows another; a flood of them it may not.
-        if known.iter().any(|peer| peer.phase_ones.len() >= self.core.limits.ike_sas_per_connection) {
-            return Classified::Dropped("too_many_phase_ones");
-        }
-        let chosen = known.iter().find_map(|peer| Some((peer.id, peer.choose(&theirs)?)));
-        let Some((connection, choice)) = chosen else {
-            let (ours, id) = (first.offer_in_words(), first.id);
-            let idle = first.active().is_none() && !first.is_trying();
-            if idle {
-                let cause =
-                    Cause::NoProposalChosen { phase: Phase::MainMode, ours, theirs: describe(&theirs) };
-                self.core.event(Event::IkeDown { connection: id, cause, retry_in: None });
-            }
-            self.refuse_first(received);
-            return Classified::Dropped("no_proposal_chosen");
-        };
-        let mut classified = Classified::Ike;
-        self.with_peer(now, connection, |peer, core| {
-            if aggressive {
-                classified = peer.answer_aggressive(core, now, received, &payloads, choice);
-            } else {
-                peer.answer_sa(core, now, received, &payloads, choice);
-            }
-        });
-        classified
-    }
-
-    /// NO-PROPOSAL-CHOSEN in clear, as a hint; never longer than what it answers.
-    fn refuse_first(&mut self, received: &Received<'_>) {
-        let Received { path, header, message, .. } = *received;
-        let notify = Notify::about_isakmp(notify::NO_PROPOSAL_CHOSEN, (header.cookie_i, 0), Vec::new());
-        let message_id = self.core.random.u32().max(1);
-        let header = Header { exchange: Exchange::Informational, message_id, ..header };
-        let answer = clear(header, &[Payload::new(kind::NOTIFY, notify.encode())]);
-        if answer.len() <= message.len() {
-            self.core.transmit(path, &answer);
-        }
     }
 
     /// Runs a step of one peer. A panic in it ends what the peer has, not the process.

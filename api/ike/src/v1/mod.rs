@@ -23,6 +23,7 @@ mod agreed;
 pub(crate) mod child;
 pub(crate) mod deadlines;
 mod desk;
+mod first;
 pub(crate) mod fragment;
 mod informational;
 mod initiate;

@@ -20,6 +20,9 @@ const REVIEW: Duration = Duration::from_secs(5);
 /// A peer that has not answered by then did not hear that we have no other SA with it, or does not want to.
 const FIRST_CONTACT_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Anyone can send what is complained of, and as often as it pleases.
+const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
+
 /// See the module's documentation.
 pub(crate) struct Peer {
     pub(crate) id: ConnectionId,
@@ -36,6 +39,8 @@ pub(crate) struct Peer {
     pub(super) heard_at: Instant,
     /// Where the message at hand came by.
     pub(super) arrival: Path,
+    /// When it was said last that a first message in the peer's name has nothing that we accept.
+    complained_at: Option<Instant>,
     /// It goes once the peer was told.
     pub(super) leaving: bool,
 }
@@ -54,6 +59,7 @@ impl Peer {
             children: BTreeMap::new(),
             installing: BTreeMap::new(),
             heard_at: now,
+            complained_at: None,
             leaving: false,
         }
     }
@@ -86,6 +92,15 @@ impl Peer {
                 && matches!(found.stage, Stage::IdSent(_))
                 && now < after(found.created_at, FIRST_CONTACT_PATIENCE)
         })
+    }
+
+    /// Whether what stands in the way may be said again.
+    pub(super) fn may_complain(&mut self, now: Instant) -> bool {
+        let may = self.complained_at.is_none_or(|at| now >= after(at, COMPLAINT_PAUSE));
+        if may {
+            self.complained_at = Some(now);
+        }
+        may
     }
 
     /// What the peer's proofs rest on.
@@ -332,6 +347,7 @@ impl Peer {
     /// Brings the children in line with the connection as it is now.
     pub(crate) fn follow(&mut self, core: &mut Core, now: Instant, config: &Arc<Connection>) {
         self.config = Arc::clone(config);
+        self.complained_at = None;
         let same = |kept: &ChildConfig, running: &ChildConfig| crate::keeper::is_same_child(kept, running);
         let changed: Vec<u32> = self
             .children
