@@ -96,6 +96,53 @@ fn no_ike_proposal_in_common() {
     assert!(sim.hosts[1].engine.counters()["no_proposal_chosen"] >= 1);
 }
 
+/// A gateway with two connections at one address, by their ids what each allows, to the second of which a peer belongs that
+/// offers `theirs`.
+fn second_at_one_address(allowed: [&[IkeEncryption]; 2], theirs: &[IkeEncryption]) -> Simulation {
+    let offering = |side, encryption: &[IkeEncryption]| {
+        let mut connection = setup::called(side, 1);
+        connection.proposals[0].encryption = encryption.to_vec();
+        connection
+    };
+    let mut sim = Simulation::new(Instant::now(), 11, Limits::default(), Weather::FAIR);
+    let identity = |number: usize| Identity::Fqdn(format!("peer-{number}.example"));
+    for (number, allowed) in allowed.into_iter().enumerate() {
+        let mut connection = offering(1, allowed);
+        connection.id = ConnectionId(10 + number as u64);
+        connection.children[0].id = ChildId(if number == 1 { FIRST.0 } else { 2 });
+        connection.remote_identity = identity(number);
+        sim.configure(1, connection);
+    }
+    let mut peer = offering(0, theirs);
+    peer.local_identity = identity(1);
+    sim.configure(0, peer);
+    sim.run(Duration::from_secs(5));
+    sim
+}
+
+/// The first that fits chooses, before anyone can say who it is; the others are asked only whether they allow that.
+#[test]
+fn what_is_chosen_for_one_connection_may_serve_another_at_its_address() {
+    const AES_128: IkeEncryption = IkeEncryption::Aes128Gcm16;
+    const AES_256: IkeEncryption = IkeEncryption::Aes256Gcm16;
+    let both = [AES_128, AES_256];
+    let cases: [[&[IkeEncryption]; 2]; 3] =
+        [[&both, &[AES_256, AES_128]], [&[AES_128], &[AES_256, AES_128]], [&[AES_128], &both]];
+    for allowed in cases {
+        let sim = second_at_one_address(allowed, &both);
+        assert_eq!(sim.disagreement(FIRST), None, "{allowed:?}");
+        assert!(sim.hosts[1].engine.isakmp_sas(sim.now)[0].suite.starts_with("aes-128-gcm"));
+    }
+    // A peer that offers what its connection allows, and no more, is not mistaken.
+    let sim = second_at_one_address([&[AES_128], &[AES_256]], &[AES_256]);
+    assert_eq!(sim.disagreement(FIRST), None);
+    // One that offers more is chosen for by the other connection, and told apart too late: by name.
+    let sim = second_at_one_address([&[AES_128], &[AES_256]], &both);
+    assert_no_child(&sim);
+    let cause = ike_cause(&sim, 1).unwrap().to_string();
+    assert!(cause.contains("peer-1.example does not allow aes-128-gcm"), "{cause}");
+}
+
 #[test]
 fn no_esp_proposal_in_common_keeps_the_ike_sa() {
     let sim = run(Limits::default(), |side, connection| {

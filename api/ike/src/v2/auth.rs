@@ -19,7 +19,7 @@ use crate::crypto::{IkeKeys, PlainKeys, SharedKeyAuth};
 use crate::exchange::{Due, Retransmission, after};
 use crate::wire::registry::notify;
 use crate::wire::{Exchange, Notify, Payload, WireError, WireIdentity, decode_payloads};
-use crate::{Cause, Classified, Connection, LocalProof, Path, Phase};
+use crate::{Cause, Classified, Connection, LocalProof, Path, Phase, Version};
 
 /// How long a refused initiator may ask again for our lost answer.
 pub(super) const ANSWER_KEPT: Duration = Duration::from_secs(30);
@@ -346,11 +346,7 @@ impl AuthAwaited {
         let judged =
             judged.and_then(|certificates| choice.as_ref().map(|_| certificates).map_err(Clone::clone));
         ends.connection = config.id;
-        let judged = if meant.is_some() {
-            judged
-        } else {
-            Err(format!("no connection expects the identity {} here", identity.describe()))
-        };
+        let judged = if meant.is_some() { judged } else { Err(self.unexpected(core, request.0, &identity)) };
         match judged {
             Ok(certificates) => ends.peer_certificates = certificates,
             Err(detail) => {
@@ -421,6 +417,26 @@ impl AuthAwaited {
         }
         established.pump(ends, core, now);
         Stage::Established(Box::new(established))
+    }
+
+    /// Why nobody who may have this suite is meant by an identity.
+    fn unexpected(&self, core: &Core, path: Path, identity: &WireIdentity) -> String {
+        let mut between = core.connections.between(path.local.ip(), path.remote.ip());
+        let others = between.any(|(id, state)| {
+            let config = state.config();
+            config.version == Version::V2
+                && identity.is(&config.remote_identity)
+                && !self.candidates.contains(&id)
+        });
+        let (identity, suite) = (identity.describe(), self.suite);
+        if others {
+            format!(
+                "the connection that expects the identity {identity} does not allow {suite}, which was chosen for another \
+                 one with its address before the peer could say who it is: give the two a suite in common"
+            )
+        } else {
+            format!("no connection expects the identity {identity} here")
+        }
     }
 
     /// Refuses the initiator, which gets the same answer for a while.

@@ -57,7 +57,7 @@ impl Connections {
         &self,
         local: IpAddr,
         remote: IpAddr,
-    ) -> impl Iterator<Item = (ConnectionId, &ConnectionState)> {
+    ) -> impl Iterator<Item = (ConnectionId, &ConnectionState)> + Clone {
         let places = (local, remote, ConnectionId(u64::MIN))..=(local, remote, ConnectionId(u64::MAX));
         let ids = self.by_addresses.range(places).map(|(_, _, id)| *id);
         ids.filter_map(|id| Some((id, self.by_id.get(&id)?)))

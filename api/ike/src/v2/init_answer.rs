@@ -22,7 +22,7 @@ use crate::exchange::after;
 use crate::half_open::HalfOpen;
 use crate::wire::registry::notify;
 use crate::wire::{Exchange, FirstMessage, Header, Message, Notify, Payload, Protocol, WireProposal};
-use crate::{Classified, ConnectionId, Group, KeyEncapsulation, Path, Version};
+use crate::{Classified, Connection, ConnectionId, Group, KeyEncapsulation, Path, Version};
 
 /// Responder: the answer is out, and IKE_AUTH must come. The shared secret is computed only then, so that a flood of
 /// first messages costs half of what it could.
@@ -207,29 +207,28 @@ fn candidates(
     shared: Option<Group>,
     additional: Additional,
 ) -> Result<(Vec<ConnectionId>, Chosen<IkeSuite>), &'static str> {
-    let mut known = false;
-    let mut post_quantum = false;
-    let mut first: Option<Chosen<IkeSuite>> = None;
-    let mut ids = Vec::new();
+    let choose = |config: &Connection, theirs: &[WireProposal]| {
+        proposals::choose_ike(&config.proposals, theirs, 0, shared, additional)
+    };
     let between = core.connections.between(path.local.ip(), path.remote.ip());
-    let between = between.map(|(id, state)| (id, state.config()));
-    for (id, config) in between.filter(|(_, config)| config.version == Version::V2) {
-        known = true;
-        let Some(chosen) = proposals::choose_ike(&config.proposals, theirs, 0, shared, additional) else {
-            post_quantum |= config.proposals.iter().any(|proposal| proposal.additional_required);
-            continue;
-        };
-        if first.as_ref().is_none_or(|first| first.suite == chosen.suite) {
-            first.get_or_insert(chosen);
-            ids.push(id);
-        }
-    }
-    match first {
-        Some(chosen) => Ok((ids, chosen)),
-        None if post_quantum => Err("post_quantum_required"),
-        None if known => Err("no_proposal_chosen"),
-        None => Err("unknown_peer"),
-    }
+    let between = || between.clone().filter(|(_, state)| state.config().version == Version::V2);
+    let Some(chosen) = between().find_map(|(_, state)| choose(state.config(), theirs)) else {
+        let required =
+            |config: &Connection| config.proposals.iter().any(|proposal| proposal.additional_required);
+        return Err(if between().any(|(_, state)| required(state.config())) {
+            "post_quantum_required"
+        } else if between().next().is_some() {
+            "no_proposal_chosen"
+        } else {
+            "unknown_peer"
+        });
+    };
+    // What the first chooses may do for others too, which would have chosen otherwise.
+    let answer = [chosen.answer(Protocol::Ike, &[])];
+    let allows =
+        |config: &Connection| choose(config, &answer).is_some_and(|allowed| allowed.suite == chosen.suite);
+    let ids = between().filter(|(_, state)| allows(state.config())).map(|(id, _)| id).collect();
+    Ok((ids, chosen))
 }
 
 /// What a crowd of half-open SAs has to say to a first message before anything of it is kept or copied: that there is no
