@@ -212,8 +212,8 @@ def flood(load, known):
     finally:
         responder.stop()
     counts = {counter: after[counter] - counted[counter] for counter in counted}
-    # A first message is one datagram; of a handshake with a cookie three come in.
-    read = counts["messages_in"] - 3 * GOOD
+    # A first message is one datagram; of a good peer's handshake two come in, or three where it was asked for a cookie.
+    read = counts["messages_in"] - (3 if known else 2) * GOOD
     slowest, answered = good["slowest_seconds"], counts["key_exchanges_answered"] - GOOD
     flood_of = f"{report['per_second']:.0f} IKE_SA_INIT/s from 2,000 addresses of {whose}, of {CROWD} peers"
     if known:
