@@ -1,10 +1,12 @@
 //! What a certificate says about its holder, as far as IKE asks.
 
+use der::asn1::ObjectIdentifier;
 use der::{DateTime, Decode, Encode};
 use x509_cert::certificate::{CertificateInner, Raw};
 use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{BasicConstraints, KeyUsage, SubjectAltName};
 
+use super::rsa::RsaPublic;
 use super::{CertificateError, describe_name, is_same_name};
 use crate::Identity;
 
@@ -21,6 +23,8 @@ pub(crate) struct Facts {
     pub(crate) spki: Vec<u8>,
     /// The key itself, out of its bit string.
     pub(crate) public_key: Vec<u8>,
+    /// It is one of RSA that is not set aside for OAEP or PSS.
+    pub(crate) is_rsa_for_any_use: bool,
     pub(crate) is_ca: bool,
     key_usage: Option<KeyUsage>,
     alternative_names: Vec<GeneralName>,
@@ -28,7 +32,7 @@ pub(crate) struct Facts {
 
 impl Facts {
     /// # Errors
-    /// It is no certificate, or one with a key that no one may use: RSA below 2048 bits or with an exponent below 65537.
+    /// It is no certificate, or one with a key that no one may use: RSA whose numbers [`RsaPublic`] refuses.
     pub(crate) fn new(certificate: &[u8]) -> Result<Self, CertificateError> {
         let malformed = |error: der::Error| CertificateError::new(format!("is not a certificate: {error}"));
         let parsed = CertificateInner::<Raw>::from_der(certificate).map_err(malformed)?;
@@ -45,8 +49,9 @@ impl Facts {
             .as_bytes()
             .ok_or_else(|| CertificateError::new("has a public key of broken bytes"))?
             .to_vec();
-        if key.algorithm.oid == RSA_ENCRYPTION {
-            check_rsa(&public_key)?;
+        let is_rsa_for_any_use = key.algorithm.oid == RSA_ENCRYPTION;
+        if is_rsa_for_any_use || RSA_FOR_ONE_USE.contains(&key.algorithm.oid) {
+            RsaPublic::new(&public_key)?;
         }
         Ok(Self {
             subject: tbs.subject().to_der().map_err(malformed)?,
@@ -56,6 +61,7 @@ impl Facts {
             not_after_unix_secs: tbs.validity().not_after.to_unix_duration().as_secs(),
             spki: key.to_der().map_err(malformed)?,
             public_key,
+            is_rsa_for_any_use,
             is_ca: basic.is_some_and(|(_, basic)| basic.ca),
             key_usage: key_usage.map(|(_, usage)| usage),
             alternative_names: alternative_names.map(|(_, names)| names.0).unwrap_or_default(),
@@ -165,41 +171,9 @@ fn is_same_mailbox(one: &str, other: &str) -> bool {
     }
 }
 
-/// RSA keys are taken only with at least 2048 bits and an exponent of at least 65537: small exponents are what forged
-/// PKCS#1 signatures live on.
-fn check_rsa(public_key: &[u8]) -> Result<(), CertificateError> {
-    const LEAST_MODULUS_BITS: usize = 2048;
-    const LEAST_EXPONENT: u64 = 65_537;
-    let key = x509_cert::spki::der::asn1::AnyRef::from_der(public_key)
-        .and_then(|key| {
-            key.sequence(|body: &mut der::SliceReader<'_>| -> der::Result<_> {
-                let modulus = der::asn1::UintRef::decode(body)?;
-                let exponent = der::asn1::UintRef::decode(body)?;
-                Ok((bits(modulus.as_bytes()), number(exponent.as_bytes())))
-            })
-        })
-        .map_err(|_| CertificateError::new("has a broken RSA key"))?;
-    let (modulus_bits, exponent) = key;
-    if modulus_bits < LEAST_MODULUS_BITS {
-        return Err(CertificateError::new(format!("has an RSA key of {modulus_bits} bits, fewer than 2048")));
-    }
-    match exponent {
-        Some(exponent) if exponent >= LEAST_EXPONENT => Ok(()),
-        _ => Err(CertificateError::new("has an RSA key whose exponent is below 65537 or absurdly large")),
-    }
-}
-
-fn bits(magnitude: &[u8]) -> usize {
-    let leading = magnitude.first().map_or(0, |first| usize::try_from(first.leading_zeros()).unwrap_or(0));
-    magnitude.len().saturating_mul(8).saturating_sub(leading)
-}
-
-fn number(magnitude: &[u8]) -> Option<u64> {
-    if magnitude.len() > 8 {
-        return None;
-    }
-    Some(magnitude.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
-}
-
-const RSA_ENCRYPTION: der::asn1::ObjectIdentifier =
-    der::asn1::ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+/// The same numbers under names that say what they are for (RFC 4055 section 1.2): encryption by OAEP, signatures by PSS.
+const RSA_FOR_ONE_USE: [ObjectIdentifier; 2] = [
+    ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.7"),
+    ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.10"),
+];

@@ -5,13 +5,8 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, EcdsaKeyPair, EcdsaVerificationAlgorithm,
     VerificationAlgorithm,
 };
-use crypto_bigint::modular::{BoxedMontyForm, BoxedMontyParams};
-use crypto_bigint::{BoxedUint, Odd};
-use der::asn1::{AnyRef, OctetStringRef, UintRef};
-use der::{Decode, SliceReader};
-use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
 
+use super::rsa::RsaPublic;
 use super::signing_key::{Curve, SigningKey};
 
 /// How a hash is signed.
@@ -61,9 +56,7 @@ pub(crate) fn is_signed(scheme: HashScheme, public_key: &[u8], hash: &[u8], sign
         digest.is_some_and(|digest| algorithm.verify_digest_sig(public_key, &digest, signature).is_ok())
     };
     match scheme {
-        HashScheme::Rsa => {
-            RsaPublic::new(public_key).is_some_and(|key| key.is_signed(hash, signature) == Some(true))
-        }
+        HashScheme::Rsa => RsaPublic::new(public_key).is_ok_and(|key| key.is_signed(hash, signature)),
         HashScheme::EcdsaP256 => {
             ecdsa(&ECDSA_P256_SHA256_FIXED, Digest::import_less_safe(hash, &SHA256).ok())
         }
@@ -71,93 +64,6 @@ pub(crate) fn is_signed(scheme: HashScheme, public_key: &[u8], hash: &[u8], sign
             ecdsa(&ECDSA_P384_SHA384_FIXED, Digest::import_less_safe(hash, &SHA384).ok())
         }
     }
-}
-
-/// An RSA key by its numbers: aws-lc signs only what it hashes itself. All that touches the private exponent is
-/// constant in time.
-pub(crate) struct RsaNumbers {
-    public: RsaPublic,
-    private_exponent: Zeroizing<Vec<u8>>,
-}
-
-struct RsaPublic {
-    modulus: Vec<u8>,
-    exponent: Vec<u8>,
-}
-
-impl RsaNumbers {
-    /// Takes the numbers out of PKCS#8 (RFC 5208, RFC 8017 appendix A.1.2).
-    pub(crate) fn from_pkcs8(pkcs8: &[u8]) -> Option<Self> {
-        let key = elements(pkcs8, |body| {
-            let (_version, _algorithm) = (UintRef::decode(body)?, AnyRef::decode(body)?);
-            Ok(<&OctetStringRef>::decode(body)?.as_bytes())
-        })?;
-        elements(key, |body| {
-            let _version = UintRef::decode(body)?;
-            let (modulus, exponent) = (UintRef::decode(body)?, UintRef::decode(body)?);
-            let public =
-                RsaPublic { modulus: modulus.as_bytes().to_vec(), exponent: exponent.as_bytes().to_vec() };
-            let private_exponent = Zeroizing::new(UintRef::decode(body)?.as_bytes().to_vec());
-            Ok(Self { public, private_exponent })
-        })
-    }
-
-    fn sign(&self, hash: &[u8]) -> Option<Vec<u8>> {
-        let padded = self.public.padded(hash)?;
-        let signature = self.public.power(&padded, &self.private_exponent, self.public.bits()?)?;
-        // A fault in the computation would give the key away.
-        (self.public.is_signed(hash, &signature)?).then_some(signature)
-    }
-}
-
-impl RsaPublic {
-    fn new(public_key: &[u8]) -> Option<Self> {
-        elements(public_key, |body| {
-            let (modulus, exponent) = (UintRef::decode(body)?, UintRef::decode(body)?);
-            Ok(Self { modulus: modulus.as_bytes().to_vec(), exponent: exponent.as_bytes().to_vec() })
-        })
-    }
-
-    fn bits(&self) -> Option<u32> {
-        u32::try_from(self.modulus.len()).ok()?.checked_mul(8)
-    }
-
-    /// EMSA-PKCS1-v1_5 (RFC 8017 section 9.2), with the hash where the identifier and the hash stand otherwise.
-    fn padded(&self, hash: &[u8]) -> Option<Vec<u8>> {
-        const LEAST_PADDING_BYTES: usize = 8;
-        const AROUND_BYTES: usize = 3;
-        let padding = self.modulus.len().checked_sub(hash.len())?.checked_sub(AROUND_BYTES)?;
-        (padding >= LEAST_PADDING_BYTES)
-            .then(|| [&[0, 1], vec![0xff; padding].as_slice(), &[0], hash].concat())
-    }
-
-    fn is_signed(&self, hash: &[u8], signature: &[u8]) -> Option<bool> {
-        if signature.len() != self.modulus.len() {
-            return Some(false);
-        }
-        let bits = u32::try_from(self.exponent.len()).ok()?.checked_mul(8)?;
-        let opened = self.power(signature, &self.exponent, bits)?;
-        Some(opened.ct_eq(&self.padded(hash)?).into())
-    }
-
-    /// `base ^ exponent`, as long as the modulus; constant in time but for the lengths.
-    fn power(&self, base: &[u8], exponent: &[u8], exponent_bits: u32) -> Option<Vec<u8>> {
-        let bits = self.bits()?;
-        let number = |bytes: &[u8]| BoxedUint::from_be_slice(bytes, bits).ok();
-        let modulus = number(&self.modulus)?;
-        let base = number(base).filter(|base| base < &modulus)?;
-        let exponent = Zeroizing::new(number(exponent)?);
-        let params = BoxedMontyParams::new_vartime(Option::from(Odd::new(modulus))?);
-        let power = BoxedMontyForm::new(base, &params).pow_bounded_exp(&exponent, exponent_bits).retrieve();
-        let bytes = power.to_be_bytes();
-        bytes.get(bytes.len().checked_sub(self.modulus.len())?..).map(<[u8]>::to_vec)
-    }
-}
-
-/// Reads the first elements of a DER sequence; more may follow them.
-fn elements<'a, T>(der: &'a [u8], read: impl FnOnce(&mut SliceReader<'a>) -> der::Result<T>) -> Option<T> {
-    let body = AnyRef::from_der(der).ok().filter(|any| der::Tagged::tag(any) == der::Tag::Sequence)?;
-    read(&mut SliceReader::new(body.value()).ok()?).ok()
 }
 
 #[cfg(test)]
@@ -200,16 +106,6 @@ mod tests {
                 assert!(!is_signed(scheme, &[], &hash, &signature));
             }
         }
-    }
-
-    /// A signature below the modulus is one number alone: what is above it is refused, not reduced.
-    #[test]
-    fn a_signature_above_the_modulus_is_refused() {
-        let pair = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
-        let numbers = RsaNumbers::from_pkcs8(&pair.serialize_der()).unwrap();
-        assert_eq!(numbers.public.is_signed(&[7; 20], &[0xff; 256]), None);
-        let key = SigningKey::from_pkcs8(&pair.serialize_der()).unwrap();
-        assert!(!is_signed(HashScheme::Rsa, key.public_key(), &[7; 20], &[0xff; 256]));
     }
 
     #[test]

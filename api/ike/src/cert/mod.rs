@@ -14,6 +14,7 @@ mod facts;
 mod given_hash;
 mod local;
 mod name;
+mod rsa;
 mod scheme;
 mod signing_key;
 #[cfg(test)]

@@ -9,8 +9,8 @@ use aws_lc_rs::signature::{
 };
 
 use super::CertificateError;
-use super::given_hash::RsaNumbers;
 use super::local::RsaPadding;
+use super::rsa::RsaNumbers;
 use super::scheme::SignatureHash;
 use super::scheme::{PeerHashes, Scheme};
 use crate::wire::registry::{AUTH_METHOD_DIGITAL_SIGNATURE, AUTH_METHOD_ECDSA_P256, AUTH_METHOD_ECDSA_P384};

@@ -1,4 +1,4 @@
-//! The peer's proof by certificate: chain, identity and signature, all of them looked at before one answer is given.
+//! The peer's proof by certificate: chain, signature and identity.
 
 use rustls_pki_types::CertificateDer;
 use webpki::{EndEntityCert, Error};
@@ -115,6 +115,9 @@ pub(crate) fn verify_hash(
     unix_secs: Option<u64>,
 ) -> Result<PeerCertificates, String> {
     judge(trust, claim.identity, claim.certificates, unix_secs, |_, holder| {
+        if claim.scheme == HashScheme::Rsa && !holder.is_rsa_for_any_use {
+            return Err(OF_ANOTHER_KIND.to_owned());
+        }
         let signed = is_signed(claim.scheme, &holder.public_key, claim.hash, claim.signature);
         signed.then_some(()).ok_or_else(|| UNFIT.to_owned())
     })
@@ -122,9 +125,11 @@ pub(crate) fn verify_hash(
 
 const NO_CERTIFICATE: &str = "the peer sent no certificate";
 const UNFIT: &str = "the signature does not fit the certificate's key";
+const OF_ANOTHER_KIND: &str = "the signature is of another kind than the certificate's key";
 
-/// Judges chain, identity and signature. This is the one place of public-key work for a peer's proof: bounded by the
-/// limits on certificates and by webpki's own budget of signatures.
+/// Judges chain, signature and identity. This is the one place of public-key work for a peer's proof: bounded by the
+/// limits on certificates and on RSA's numbers, and by webpki's own budget of signatures. With a key for which nobody
+/// vouches nothing is computed: there is no secret of ours that the time could tell of.
 fn judge(
     trust: &Trust,
     identity: &Identity,
@@ -144,17 +149,14 @@ fn judge(
     let (Some(leaf), Some(holder)) = (certificates.first(), facts.first()) else {
         return Err(NO_CERTIFICATE.to_owned());
     };
-    let chain = chain::verify(trust, &certificates, &facts, unix_secs);
-    let proof = prove(leaf, holder);
-    let named = if holder.bears(identity) {
-        Ok(())
-    } else {
-        Err(format!(
+    chain::verify(trust, &certificates, &facts, unix_secs)?;
+    prove(leaf, holder)?;
+    if !holder.bears(identity) {
+        return Err(format!(
             "the identity {identity} is not in the certificate, which names {}",
             holder.describe_names()
-        ))
-    };
-    chain.and(proof).and(named)?;
+        ));
+    }
     Ok(PeerCertificates { certificates: ders.to_vec(), expires_unix_secs: holder.not_after_unix_secs })
 }
 
@@ -169,7 +171,7 @@ fn verify_signature(leaf: &CertificateDer<'_>, claim: &Claim<'_>) -> Result<(), 
             Err(_) => return Err(UNFIT.to_owned()),
         }
     }
-    Err("the signature is of another kind than the certificate's key".to_owned())
+    Err(OF_ANOTHER_KIND.to_owned())
 }
 
 /// The scheme and the signature in the form that certificates bear.
@@ -222,16 +224,62 @@ fn strip(scalar: &[u8]) -> &[u8] {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail by panicking")]
 mod tests {
+    use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, RsaKeySize, date_time_ymd};
+
+    use super::super::signing_key::SigningKey;
     use super::*;
     use crate::TrustMaterial;
+
+    /// In 2026.
+    const NOW: u64 = 1_780_315_200;
+    const HASH: &[u8] = &[7; 20];
+
+    fn gateway() -> Identity {
+        Identity::Fqdn("gw.example.net".to_owned())
+    }
+
+    /// An RSA key and a certificate that it signed for itself.
+    fn self_signed() -> (SigningKey, Vec<u8>) {
+        let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
+        let mut params = CertificateParams::new(vec!["gw.example.net".to_owned()]).unwrap();
+        (params.not_before, params.not_after) = (date_time_ymd(2026, 1, 1), date_time_ymd(2027, 1, 1));
+        let der = params.self_signed(&key).unwrap().der().to_vec();
+        (SigningKey::from_pkcs8(&key.serialize_der()).unwrap(), der)
+    }
+
+    fn pinning(der: &[u8]) -> Trust {
+        Trust::new(TrustMaterial { pinned: vec![der.to_vec()], ..TrustMaterial::default() }).unwrap()
+    }
+
+    /// The certificate with other bytes in one place.
+    fn bent(der: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+        let at = der.windows(from.len()).position(|window| window == from).unwrap();
+        let (before, rest) = der.split_at(at);
+        [before, to, rest.strip_prefix(from).unwrap()].concat()
+    }
+
+    /// `rsaEncryption` at the head of a key, and `id-RSASSA-PSS` in its place.
+    const RSA_ENCRYPTION: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01";
+    const RSASSA_PSS: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x0a";
+
+    fn judged_hash(key: &SigningKey, der: &[u8], trust: &Trust) -> Result<(), String> {
+        let signature = key.sign_hash(HASH).unwrap();
+        let claim = HashClaim {
+            identity: &gateway(),
+            certificates: &[der.to_vec()],
+            scheme: HashScheme::Rsa,
+            signature: &signature,
+            hash: HASH,
+        };
+        verify_hash(trust, &claim, Some(NOW)).map(|_| ())
+    }
 
     #[test]
     fn a_pile_of_certificates_is_not_read() {
         let trust = Trust::new(TrustMaterial::default()).unwrap();
-        let identity = Identity::Fqdn("gw.example.net".to_owned());
         let judged = |ders: &[Vec<u8>]| {
             let proven = |_: &CertificateDer<'_>, _: &Facts| -> Result<(), String> { panic!("it was read") };
-            judge(&trust, &identity, ders, Some(0), proven).err().unwrap()
+            judge(&trust, &gateway(), ders, Some(0), proven).err().unwrap()
         };
         let too_many = vec![vec![0x30, 0]; MAX_CERTIFICATES + 1];
         assert_eq!(judged(&too_many), "the peer sent 11 certificates of 22 bytes");
@@ -240,5 +288,35 @@ mod tests {
         // As many as are allowed are looked at.
         let allowed = vec![vec![0x30, 0]; MAX_CERTIFICATES];
         assert!(judged(&allowed).starts_with("a certificate of the peer"));
+    }
+
+    #[test]
+    fn nothing_is_computed_with_a_key_for_which_nobody_vouches() {
+        let (_, der) = self_signed();
+        let unasked = |_: &CertificateDer<'_>, _: &Facts| -> Result<(), String> { panic!("it was used") };
+        let stranger = Trust::new(TrustMaterial::default()).unwrap();
+        let refused = judge(&stranger, &gateway(), std::slice::from_ref(&der), Some(NOW), unasked);
+        assert!(refused.err().unwrap().contains("not issued by a trusted CA"));
+        let known = judge(&pinning(&der), &gateway(), &[der], Some(NOW), |_, _| Err("asked".to_owned()));
+        assert_eq!(known.err().unwrap(), "asked");
+    }
+
+    /// RFC 4055 section 1.2: such a key makes no other signatures.
+    #[test]
+    fn a_key_set_aside_for_pss_makes_no_signature_of_version_1() {
+        let (key, der) = self_signed();
+        assert_eq!(judged_hash(&key, &der, &pinning(&der)), Ok(()));
+        let pss = bent(&der, RSA_ENCRYPTION, RSASSA_PSS);
+        assert_eq!(judged_hash(&key, &pss, &pinning(&pss)), Err(OF_ANOTHER_KIND.to_owned()));
+    }
+
+    #[test]
+    fn under_another_name_the_numbers_of_rsa_are_checked_too() {
+        let (_, der) = self_signed();
+        let pss = bent(&der, RSA_ENCRYPTION, RSASSA_PSS);
+        assert!(Facts::new(&pss).is_ok());
+        let weak = bent(&pss, b"\x02\x03\x01\x00\x01", b"\x02\x03\x00\x80\x01");
+        let refused = Facts::new(&weak).err().unwrap().to_string();
+        assert!(refused.contains("exponent is below 65537"), "{refused}");
     }
 }
