@@ -16,6 +16,7 @@ mod forged_v1;
 mod groups;
 mod ikev1;
 mod keys;
+mod lifetimes_v1;
 mod liveness;
 mod malformed;
 mod ml_kem;

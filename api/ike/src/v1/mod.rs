@@ -37,6 +37,17 @@ mod quick;
 mod quick_answer;
 mod received;
 mod respond;
+mod responder_lifetime;
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::panic,
+    reason = "a test may fail by panicking"
+)]
+mod responder_lifetime_tests;
 mod sealed;
 pub(crate) mod selectors;
 mod vendor;

@@ -7,7 +7,9 @@ use super::vendor::Dialect;
 use crate::crypto::{CbcCipher, EspSuite};
 use crate::wire::isakmp::registry::{LIFE_KILOBYTES, LIFE_SECONDS, phase_one, phase_two, protocol};
 use crate::wire::isakmp::{Attribute, Proposal, Transform};
-use crate::{ChildConfig, Connection, EspEncryption, EspIntegrity, Group, Hash, IkeEncryption, Mode};
+use crate::{
+    ChildConfig, ChildLifetime, Connection, EspEncryption, EspIntegrity, Group, Hash, IkeEncryption, Mode,
+};
 
 /// Transforms that we list at most.
 const MAX_OFFERED: usize = 64;
@@ -223,6 +225,18 @@ pub(super) fn group_of(child: &ChildConfig) -> Option<Group> {
     child.proposals.iter().find_map(|proposal| proposal.groups.first().copied())
 }
 
+/// The limits of a child: seconds, and kilobytes where it has such (RFC 2407 section 4.5).
+pub(super) fn lifetime_attributes(lifetime: &ChildLifetime) -> Vec<Attribute> {
+    let limit = |unit, limit| {
+        [
+            Attribute::number(phase_two::LIFE_TYPE, short(unit)),
+            Attribute::number(phase_two::LIFE_DURATION, limit),
+        ]
+    };
+    let kilobytes = lifetime.hard_bytes.map(|bytes| limit(LIFE_KILOBYTES, short((bytes / 1024).max(1))));
+    limit(LIFE_SECONDS, secs(lifetime.hard)).into_iter().chain(kilobytes.into_iter().flatten()).collect()
+}
+
 /// Our offer for a child: one proposal; transforms for its combinations with the group of our key exchange. Extended
 /// sequence numbers are accepted only: the attribute is younger than many who speak version 1, and some refuse the whole
 /// offer for it.
@@ -234,14 +248,7 @@ pub(super) fn offer_phase_two(child: &ChildConfig, spi: u32, nat: Option<Dialect
         .zip(1u8..)
         .map(|(suite, number)| {
             let (id, bits) = suite.transform;
-            let mut attributes = vec![
-                Attribute::number(phase_two::LIFE_TYPE, short(LIFE_SECONDS)),
-                Attribute::number(phase_two::LIFE_DURATION, secs(child.lifetime.hard)),
-            ];
-            if let Some(bytes) = child.lifetime.hard_bytes {
-                attributes.push(Attribute::number(phase_two::LIFE_TYPE, short(LIFE_KILOBYTES)));
-                attributes.push(Attribute::number(phase_two::LIFE_DURATION, short(bytes / 1024)));
-            }
+            let mut attributes = lifetime_attributes(&child.lifetime);
             attributes.push(Attribute::number(phase_two::ENCAPSULATION, encapsulation(child.mode, nat)));
             attributes.extend(suite.esp.integrity.map(|integrity| {
                 Attribute::number(phase_two::AUTHENTICATION, short(integrity_number(integrity)))

@@ -391,6 +391,7 @@ impl Peer {
             ours: describe(&offer_phase_two(&asked.config, 0, nat)),
             theirs: describe(&sa),
         })?;
+        let choice = choice.shortened(payloads);
         let named = Named::read(payloads, found.path.local.ip(), found.path.remote.ip());
         let (local, remote) =
             selectors::of_child(&asked.config).ok_or_else(|| protocol("the child has no selectors"))?;

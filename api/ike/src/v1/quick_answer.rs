@@ -8,6 +8,7 @@ use super::peer::Peer;
 use super::proposals::{choose_phase_two, describe, mode_of, offer_phase_two};
 use super::quick::{Agreement, Quick, Step};
 use super::received::Received;
+use super::responder_lifetime;
 use super::sealed::{IvChain, open, seal, with_hash};
 use super::selectors::{self, Named};
 use crate::crypto::KeyPair;
@@ -165,6 +166,7 @@ impl Peer {
         if let Some(dialect) = nat.filter(|_| config.mode == Mode::Transport) {
             answer.extend(nat::original_addresses(dialect, remote, local));
         }
+        answer.extend(responder_lifetime::told(&pair.lifetime, &choice, spi_in));
         let config = config.clone();
         Ok((Answer { config, pair, payloads: answer, nonce_r }, nonce_i.to_vec()))
     }

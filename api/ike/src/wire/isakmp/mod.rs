@@ -24,4 +24,6 @@ pub(crate) use header::{Exchange, Header, is_isakmp};
 pub(crate) use identity::{PhaseTwoId, phase_one_identity, phase_one_identity_body};
 pub(crate) use notify::{Delete, Notify};
 pub(crate) use payload::{Payload, decode_chain, encode_chain};
-pub(crate) use proposal::{Attribute, Proposal, Transform, decode_sa, encode_sa};
+pub(crate) use proposal::{
+    Attribute, Proposal, Transform, decode_attributes, decode_sa, encode_attributes, encode_sa, lifetime,
+};

@@ -77,16 +77,41 @@ impl Transform {
 
     /// A lifetime: the duration that follows a life type (RFC 2407 section 4.5).
     pub(crate) fn lifetime(&self, life_type: u16, duration: u16, unit: u64) -> Option<u64> {
-        let mut current = None;
-        for attribute in &self.attributes {
-            if attribute.kind == life_type {
-                current = attribute.value();
-            } else if attribute.kind == duration && current == Some(unit) {
-                return attribute.value();
-            }
-        }
-        None
+        lifetime(&self.attributes, life_type, duration, unit)
     }
+}
+
+/// The duration that follows a life type of this unit.
+pub(crate) fn lifetime(attributes: &[Attribute], life_type: u16, duration: u16, unit: u64) -> Option<u64> {
+    let mut current = None;
+    for attribute in attributes {
+        if attribute.kind == life_type {
+            current = attribute.value();
+        } else if attribute.kind == duration && current == Some(unit) {
+            return attribute.value();
+        }
+    }
+    None
+}
+
+/// Reads a list of attributes.
+pub(crate) fn decode_attributes(body: &[u8]) -> Result<Vec<Attribute>, WireError> {
+    read_attributes(&mut Reader::new(body))
+}
+
+fn read_attributes(reader: &mut Reader<'_>) -> Result<Vec<Attribute>, WireError> {
+    let mut attributes = Vec::new();
+    while !reader.is_empty() {
+        attributes.push(Attribute::decode(reader)?);
+    }
+    Ok(attributes)
+}
+
+/// A list of attributes.
+pub(crate) fn encode_attributes(attributes: &[Attribute]) -> Vec<u8> {
+    let mut writer = Writer::default();
+    attributes.iter().for_each(|attribute| attribute.encode(&mut writer));
+    writer.into_bytes()
 }
 
 /// A proposal: one protocol; its transforms are alternatives. Proposals of one number belong together.
@@ -139,10 +164,7 @@ fn decode_proposal(reader: &mut Reader<'_>, left: &mut usize) -> Result<Proposal
         let number = transform.u8()?;
         let id = transform.u8()?;
         transform.u16()?;
-        let mut attributes = Vec::new();
-        while !transform.is_empty() {
-            attributes.push(Attribute::decode(&mut transform)?);
-        }
+        let attributes = read_attributes(&mut transform)?;
         transforms.push(Transform { number, id, attributes });
     }
     if reader.is_empty() {

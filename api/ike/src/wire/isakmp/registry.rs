@@ -77,6 +77,7 @@ pub(crate) mod notify {
     pub(crate) const INVALID_ID_INFORMATION: u16 = 18;
     /// First of the status types; all below are errors.
     pub(crate) const FIRST_STATUS: u16 = 16384;
+    pub(crate) const RESPONDER_LIFETIME: u16 = 24576;
     pub(crate) const INITIAL_CONTACT: u16 = 24578;
     pub(crate) const R_U_THERE: u16 = 36136;
     pub(crate) const R_U_THERE_ACK: u16 = 36137;
