@@ -46,10 +46,6 @@ mod api;
 mod authentication;
 mod cause;
 mod cert;
-#[allow(
-    clippy::arithmetic_side_effects,
-    reason = "lengths of suites and of what we send, and numbers modulo a prime; what is received is not added up"
-)]
 mod crypto;
 mod engine;
 mod exchange;

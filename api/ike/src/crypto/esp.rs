@@ -50,7 +50,8 @@ impl EspSuite {
     /// Keying material of one direction.
     pub(crate) fn direction_len_bytes(self) -> usize {
         let integrity = self.integrity.map_or(0, EspIntegrity::key_len_bytes);
-        self.encryption.key_len_bytes() + self.encryption.salt_len_bytes() + integrity
+        let cipher = self.encryption.key_len_bytes().saturating_add(self.encryption.salt_len_bytes());
+        cipher.saturating_add(integrity)
     }
 
     /// Cuts the keying material of one direction: the cipher's key with its salt, then the integrity key. `None` if it
@@ -73,7 +74,7 @@ pub(crate) fn child_keys(
     suite: EspSuite,
 ) -> Option<(EspKeys, EspKeys)> {
     let direction_len_bytes = suite.direction_len_bytes();
-    let stream = prf_plus(prf, sk_d, seed, 2 * direction_len_bytes);
+    let stream = prf_plus(prf, sk_d, seed, direction_len_bytes.saturating_mul(2));
     let (initiator, responder) = stream.split_at_checked(direction_len_bytes)?;
     Some((suite.cut(initiator)?, suite.cut(responder)?))
 }

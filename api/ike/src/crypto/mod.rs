@@ -2,6 +2,7 @@
 
 mod agreement;
 mod cbc;
+#[allow(clippy::arithmetic_side_effects, reason = "the operators are those of numbers modulo a prime")]
 mod comb;
 mod encapsulation;
 mod esp;

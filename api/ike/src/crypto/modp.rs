@@ -171,9 +171,9 @@ fn exponent_bits(group: Group) -> u32 {
 impl Exponent {
     pub(crate) fn new(group: Group, random: &mut Random) -> Self {
         let mut bytes = Zeroizing::new([0; EXPONENT_LEN_BYTES]);
-        let unused = EXPONENT_LEN_BYTES - exponent_bits(group) as usize / 8;
-        let (_, used) = bytes.split_at_mut(unused);
-        used.copy_from_slice(&random.secret(EXPONENT_LEN_BYTES - unused));
+        let len = exponent_bits(group) as usize / 8;
+        let (_, used) = bytes.split_at_mut(EXPONENT_LEN_BYTES.saturating_sub(len));
+        used.copy_from_slice(&random.secret(used.len()));
         Self::from_bytes(group, &bytes)
     }
 

@@ -89,7 +89,7 @@ pub(crate) fn digest(hash: Hash, parts: &[&[u8]]) -> Secret {
 /// The first `len_bytes` of `prf+(key, seed)`. At most 255 blocks are defined; no key schedule here asks for more
 /// than a dozen.
 pub(crate) fn prf_plus(hash: Hash, key: &[u8], seed: &[&[u8]], len_bytes: usize) -> Secret {
-    let mut stream: Secret = Zeroizing::new(Vec::with_capacity(len_bytes + hash.len_bytes()));
+    let mut stream: Secret = Zeroizing::new(Vec::with_capacity(len_bytes.saturating_add(hash.len_bytes())));
     let mut block: Secret = Zeroizing::new(Vec::new());
     for counter in 1..=255u8 {
         let counter = [counter];

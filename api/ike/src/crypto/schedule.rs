@@ -104,7 +104,9 @@ impl IkeKeys {
         let prf_len = suite.prf.len_bytes();
         let integrity_len = suite.cipher.integrity_key_len_bytes();
         let encryption_len = suite.cipher.encryption_key_len_bytes();
-        let total = 3 * prf_len + 2 * integrity_len + 2 * encryption_len;
+        // SK_d; SK_a and SK_e of both directions; SK_p of both.
+        let of_direction = prf_len.saturating_add(integrity_len).saturating_add(encryption_len);
+        let total = of_direction.saturating_mul(2).saturating_add(prf_len);
         let spi_i = spis.initiator.to_be_bytes();
         let spi_r = spis.responder.to_be_bytes();
         let stream = prf_plus(suite.prf, seed, &[nonces.0, nonces.1, &spi_i, &spi_r], total);

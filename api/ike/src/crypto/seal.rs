@@ -88,7 +88,8 @@ impl SealingKey {
         limit_bytes: Option<usize>,
         random: &mut Random,
     ) -> Result<Datagrams, CryptoError> {
-        let whole = HEADER_LEN_BYTES + PAYLOAD_HEADER_LEN_BYTES + self.body_len_bytes(plain.len());
+        let around = HEADER_LEN_BYTES + PAYLOAD_HEADER_LEN_BYTES;
+        let whole = self.body_len_bytes(plain.len()).saturating_add(around);
         let limit = limit_bytes.filter(|limit| whole > *limit);
         let Some(limit) = limit else {
             return Ok(vec![self.seal_piece(header, first, None, plain, random)?]);
@@ -107,10 +108,11 @@ impl SealingKey {
     /// Length of IV, ciphertext with padding, and integrity check value.
     fn body_len_bytes(&self, plain_len: usize) -> usize {
         match self.key.cipher.integrity() {
-            None => AEAD_IV_LEN_BYTES + plain_len + 1 + AEAD_ICV_LEN_BYTES,
+            None => plain_len.saturating_add(AEAD_IV_LEN_BYTES + 1 + AEAD_ICV_LEN_BYTES),
             Some(hash) => {
                 let block_len = self.key.cbc().map_or(16, CbcCipher::block_len_bytes);
-                block_len + (plain_len + 1).next_multiple_of(block_len) + hash.icv_len_bytes()
+                let padded = plain_len.saturating_add(1).next_multiple_of(block_len);
+                padded.saturating_add(block_len).saturating_add(hash.icv_len_bytes())
             }
         }
     }
@@ -149,7 +151,8 @@ impl SealingKey {
             Some(hash) => {
                 let cbc = self.key.cbc()?;
                 let block_len = cbc.block_len_bytes();
-                let pad = block_len - 1 - plain.len() % block_len;
+                let padded = plain.len().saturating_add(1).next_multiple_of(block_len);
+                let pad = padded.saturating_sub(1).saturating_sub(plain.len());
                 plain.extend(std::iter::repeat_n(0, pad));
                 plain.push(u8::try_from(pad).unwrap_or(0));
                 let iv = random.secret(block_len);
@@ -180,7 +183,7 @@ impl SealingKey {
 fn prefix(header: Header, first: u8, fragment: Option<(u16, u16)>, body_len: usize) -> Vec<u8> {
     let mut writer = Writer::default();
     let fragment_len = if fragment.is_some() { FRAGMENT_HEADER_LEN_BYTES } else { 0 };
-    let payload_len = PAYLOAD_HEADER_LEN_BYTES + fragment_len + body_len;
+    let payload_len = body_len.saturating_add(PAYLOAD_HEADER_LEN_BYTES).saturating_add(fragment_len);
     header.encode(&mut writer, payload_len);
     writer.u8(first);
     writer.u8(0);

@@ -79,7 +79,8 @@ impl PhaseOneKeys {
 
     /// KEYMAT of one direction: `prf(SKEYID_d, [g(qm)^xy |] protocol | SPI | Ni_b | Nr_b)`, stretched.
     pub(crate) fn key_material(&self, seed: &[&[u8]], len_bytes: usize) -> Secret {
-        let mut stream: Secret = Zeroizing::new(Vec::with_capacity(len_bytes + self.hash.len_bytes()));
+        let mut stream: Secret =
+            Zeroizing::new(Vec::with_capacity(len_bytes.saturating_add(self.hash.len_bytes())));
         let mut block: Secret = Zeroizing::new(Vec::new());
         // Each round gives 16 octets or more.
         for _ in 0..=len_bytes / 16 {
@@ -120,7 +121,7 @@ fn stretch(hash: Hash, key: &Secret, len_bytes: usize) -> Secret {
     if key.len() >= len_bytes {
         return Zeroizing::new(key.iter().copied().take(len_bytes).collect());
     }
-    let mut stream: Secret = Zeroizing::new(Vec::with_capacity(len_bytes + hash.len_bytes()));
+    let mut stream: Secret = Zeroizing::new(Vec::with_capacity(len_bytes.saturating_add(hash.len_bytes())));
     let mut block = prf(hash, key, &[&[0]]);
     while stream.len() < len_bytes {
         stream.extend_from_slice(&block);
