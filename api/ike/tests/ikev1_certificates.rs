@@ -72,6 +72,41 @@ fn each_kind_of_key_signs_in_both_roles() {
     }
 }
 
+/// A signature costs more to refuse than a hash: who sends many waits as long for the next as who guesses keys, and one SA
+/// asks for one judgement only.
+#[test]
+fn refused_proofs_slow_their_source_down() {
+    let limits = Limits {
+        retransmit_base: Duration::from_millis(50),
+        retransmit_tries: 2,
+        retry_base: Duration::from_millis(50),
+        retry_max: Duration::from_millis(50),
+        ..Limits::default()
+    };
+    let most = limits.half_open_per_source as u64;
+    let (ca, stranger) = (Ca::root("A root"), Ca::root("Another root"));
+    let [_, p256, _] = keys();
+    let sides =
+        [both(&certified(&stranger, 0, p256()), ca.trust()), both(&certified(&ca, 1, p256()), ca.trust())];
+    let mut sim = Simulation::new(Instant::now(), 31, limits, Weather::FAIR);
+    let now = sim.now;
+    for (side, authentication) in sides.into_iter().enumerate().rev() {
+        sim.hosts[side].engine.set_wall_clock(now, NOW);
+        sim.configure(side, connection(side, authentication));
+    }
+    let counter = |sim: &Simulation, name| sim.hosts[1].engine.counters().get(name).copied().unwrap_or(0);
+    sim.run(Duration::from_secs(29));
+    assert_eq!(counter(&sim, "authentication_failed"), most);
+    assert!(counter(&sim, "half_open_limit") > 0);
+    // The places are free again when their time is over.
+    sim.run(Duration::from_secs(60));
+    let refused = counter(&sim, "authentication_failed");
+    assert!(refused > most && refused <= 4 * most, "{refused}");
+    sim.link.cut = true;
+    sim.run(Duration::from_secs(31));
+    assert_eq!(sim.ike_sas()[1], 0);
+}
+
 /// Certificates make messages long: they come in pieces, lost and repeated.
 #[test]
 fn a_storm_does_not_keep_them_apart() {

@@ -296,16 +296,15 @@ impl Peer {
         };
         let (payloads, chain, certificates) = match judged {
             Ok(judged) => judged,
-            Err(refusal) => {
+            Err(Refusal::Unproven) => {
                 // Anyone may have sent it: the peer's own message may still come.
                 keyed.refused = true;
                 core.count("authentication_failed");
-                if let Refusal::Unfit(detail) = refusal {
-                    let cause = Cause::AuthenticationFailed { side: "we refused the peer", detail };
-                    self.attempt_failed(core, now, id, cause);
-                    return Classified::Ike;
-                }
                 return Classified::Dropped("integrity");
+            }
+            Err(Refusal::Unfit(detail)) => {
+                self.refuse_proof(core, now, id, detail);
+                return Classified::Ike;
             }
         };
         if let Some(dialect) = found.announced.nat {

@@ -80,7 +80,8 @@ impl Peer {
     /// Whether we may tell the peer that we have no other SA with it (RFC 2407 section 4.6.3.3): it then forgets all others.
     /// Not while it is making one itself, which may come up before it hears of that.
     pub(super) fn is_first_contact(&self, core: &Core) -> bool {
-        let of_both = |found: &PhaseOne| found.up().is_some() || !found.initiator;
+        let may_come_up = |found: &PhaseOne| !found.initiator && !matches!(found.stage, Stage::Refused);
+        let of_both = |found: &PhaseOne| found.up().is_some() || may_come_up(found);
         core.limits.initial_contact && self.children.is_empty() && !self.phase_ones.values().any(of_both)
     }
 

@@ -67,6 +67,9 @@ pub(super) enum Stage {
         identity: Vec<u8>,
     },
     Up(Box<Up>),
+    /// The peer's proof was looked at and is none. Nothing more is taken in, but the place among the half-open SAs stays
+    /// taken for its time: whoever cannot prove itself comes no faster than those end.
+    Refused,
     /// To be forgotten.
     Closed,
 }
@@ -257,7 +260,10 @@ impl PhaseOne {
     pub(crate) fn is_half_open(&self) -> bool {
         matches!(
             self.stage,
-            Stage::SaAnswered { .. } | Stage::KeyAnswered(_) | Stage::AggressiveAnswered { .. }
+            Stage::SaAnswered { .. }
+                | Stage::KeyAnswered(_)
+                | Stage::AggressiveAnswered { .. }
+                | Stage::Refused
         )
     }
 

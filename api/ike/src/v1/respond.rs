@@ -153,9 +153,7 @@ impl Peer {
                 return Classified::Dropped("integrity");
             }
             Err(Refusal::Unfit(detail)) => {
-                core.count("authentication_failed");
-                let cause = Cause::AuthenticationFailed { side: "we refused the peer", detail };
-                self.attempt_failed(core, now, id, cause);
+                self.refuse_proof(core, now, id, detail);
                 return Classified::Ike;
             }
         };
@@ -199,5 +197,14 @@ impl Peer {
         found.send(core, now, &answer);
         self.came_up(core, now, id, initial_contact);
         Classified::Ike
+    }
+
+    /// Who knows the keys cannot prove its identity. The operator hears at once; the peer may try with another SA.
+    pub(super) fn refuse_proof(&mut self, core: &mut Core, now: Instant, id: IkeSaId, detail: String) {
+        core.count("authentication_failed");
+        if let Some(found) = self.phase_ones.get_mut(&id) {
+            found.stage = Stage::Refused;
+        }
+        self.down(core, now, Cause::AuthenticationFailed { side: "we refused the peer", detail });
     }
 }

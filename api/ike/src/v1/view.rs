@@ -22,7 +22,8 @@ fn view(peer: &Peer, found: &PhaseOne, now: Instant) -> IkeSaView {
         Stage::KeySent { .. }
         | Stage::KeyAnswered(_)
         | Stage::IdSent(_)
-        | Stage::AggressiveAnswered { .. } => "auth",
+        | Stage::AggressiveAnswered { .. }
+        | Stage::Refused => "auth",
         Stage::Up(up) => match up.life {
             Life::Active => "established",
             Life::Retiring(_) => "rekeying",
