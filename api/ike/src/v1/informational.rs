@@ -107,7 +107,11 @@ impl Peer {
                     }
                 }
             }
-            notify::INITIAL_CONTACT => core.count("late_initial_contacts"),
+            // RFC 2407 section 4.6.3.3: it is said on an ISAKMP SA, in its last message or after it.
+            notify::INITIAL_CONTACT if self.takes_exchanges(id) => {
+                let created_at = self.phase_ones.get(&id).map_or(now, |found| found.created_at);
+                self.forget_older(core, created_at, id);
+            }
             kind if notify.is_error() && notify.protocol == protocol::ESP => {
                 self.quick_refused(core, now, id, kind, &notify.spi);
             }

@@ -26,6 +26,16 @@ mod desk;
 mod first;
 pub(crate) mod fragment;
 mod informational;
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::panic,
+    reason = "a test may fail by panicking"
+)]
+mod informational_tests;
 mod initiate;
 mod nat;
 pub(crate) mod peer;

@@ -148,7 +148,7 @@ impl Peer {
     }
 
     /// The peer has nothing of what was there before `created_at` (RFC 2407 section 4.6.3.3).
-    fn forget_older(&mut self, core: &mut Core, created_at: Instant, survivor: IkeSaId) {
+    pub(super) fn forget_older(&mut self, core: &mut Core, created_at: Instant, survivor: IkeSaId) {
         for found in self.phase_ones.values_mut() {
             if found.id != survivor && found.up().is_some_and(|up| up.up_at < created_at) {
                 core.count("forgotten_by_initial_contact");
