@@ -158,6 +158,20 @@ pub(crate) fn crossing(cable: &Cable, engine: &Ours, late: Late, ours: Command, 
             Ok(())
         })?;
     }
+    if late != Late::Theirs {
+        // Our answer goes when charon has made its own: of two messages that are there at once, its threads take either first.
+        {
+            let mut state = engine.state();
+            let now = Instant::now();
+            state.inward.hold();
+            state.inward.release_one(now, 0);
+            state.out.release_one(now, 0);
+        }
+        engine.until("charon's answer", |state| {
+            ensure!(state.inward.count() > heard + 1, "none");
+            Ok(())
+        })?;
+    }
     let now = Instant::now();
     let mut state = engine.state();
     state.out.release(now);
