@@ -386,6 +386,44 @@ fn a_first_message_is_not_amplified() {
     assert_eq!(sim.ike_sas()[1], 0, "half-open SAs are forgotten");
 }
 
+/// A first message of one transform, whose lifetime is said once more, in 1300 octets: an answer repeats what it chooses.
+fn with_long_lifetime(first: &[u8]) -> Vec<u8> {
+    const SA: usize = 28;
+    const LIFE_DURATION: u16 = 12;
+    let attribute = [&LIFE_DURATION.to_be_bytes(), &1300u16.to_be_bytes(), [0; 1300].as_slice()].concat();
+    let grown = |field: &[u8]| {
+        let length = field.iter().fold(0, |length: usize, octet| length << 8 | usize::from(*octet));
+        (length + attribute.len()).to_be_bytes()
+    };
+    let sa_end = SA + usize::from(u16::from_be_bytes([first[SA + 2], first[SA + 3]]));
+    let mut long = first.to_vec();
+    // The lengths of the message, of the SA, of the proposal and of the transform.
+    for at in [24..28, SA + 2..SA + 4, SA + 14..SA + 16, SA + 22..SA + 24] {
+        let length = grown(&first[at.clone()]);
+        let octets = at.len();
+        long[at].copy_from_slice(&length[length.len() - octets..]);
+    }
+    long.splice(sa_end..sa_end, attribute);
+    long
+}
+
+/// A first message that is longer than a piece comes whole, and so does its answer: the headers of pieces would be more
+/// bytes than came.
+#[test]
+fn a_long_first_message_is_not_amplified() {
+    let mut sim = sim(|_, _| {});
+    let (_, sent, first) = sim.link.log[0].clone();
+    let there = Path { local: sent.remote, remote: sent.local };
+    let long = with_long_lifetime(&first);
+    let before = sim.link.log.len();
+    for _ in 0..3 {
+        sim.inject(1, there, &long);
+    }
+    let answers: Vec<usize> = sim.link.log[before..].iter().map(|(_, _, bytes)| bytes.len()).collect();
+    assert_eq!(answers.len(), 3, "{answers:?}");
+    assert!(answers.iter().all(|answer| *answer <= long.len()), "{answers:?} to {}", long.len());
+}
+
 #[test]
 fn initial_contact_ends_what_a_restarted_peer_had() {
     let mut sim = sim(|_, _| {});

@@ -261,8 +261,7 @@ impl Peer {
         let mut found = PhaseOne::new(id, false, cookies, received.path, now, stage);
         found.announced = announced;
         found.heard(received.message, answer.clone());
-        // In one piece, as the question came: pieces are more bytes.
-        core.transmit(received.path, &answer);
+        found.send(core, now, &answer);
         self.phase_ones.insert(id, found);
         Classified::Ike
     }

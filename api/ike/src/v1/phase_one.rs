@@ -274,10 +274,16 @@ impl PhaseOne {
         )
     }
 
-    /// Sends a message, in pieces where the peer takes them and it is long.
+    /// Whether its first answer is all that was said to the peer, which has not shown that it receives where it says it is.
+    fn is_unproven(&self) -> bool {
+        matches!(self.stage, Stage::SaAnswered { .. } | Stage::AggressiveAnswered { .. })
+    }
+
+    /// Sends a message, in pieces where the peer takes them and it is long. What answers a first message goes in one piece,
+    /// as that came: pieces are more bytes.
     pub(super) fn send(&mut self, core: &mut Core, now: Instant, message: &[u8]) {
         self.sent_at = now;
-        if self.announced.fragmentation {
+        if self.announced.fragmentation && !self.is_unproven() {
             let exchange = Header::decode(message).map_or(Exchange::MainMode, |(header, _)| header.exchange);
             let header = self.header(exchange, 0);
             let id = u16::try_from(core.random.u32() >> 16).unwrap_or(1).max(1);
@@ -313,8 +319,8 @@ impl PhaseOne {
     /// Gives the last answer again.
     pub(super) fn repeat_answer(&mut self, core: &mut Core, now: Instant) {
         const UNPROVEN_REPEATS: u32 = 3;
-        let proven = !matches!(self.stage, Stage::SaAnswered { .. } | Stage::AggressiveAnswered { .. });
-        let most = if proven { core.limits.retransmit_tries.saturating_mul(2) } else { UNPROVEN_REPEATS };
+        let many = core.limits.retransmit_tries.saturating_mul(2);
+        let most = if self.is_unproven() { UNPROVEN_REPEATS } else { many };
         let Some(heard) = self.heard.as_mut() else { return };
         if heard.repeats < most && !heard.answer.is_empty() {
             heard.repeats = heard.repeats.saturating_add(1);
