@@ -3,6 +3,9 @@
 //! Version 1 has no word for "this replaces that": a new pair of a child replaces the older ones. Only where both ends
 //! made one at once, each before it knew of the other's, is there a choice, and the higher nonces win. What lost is
 //! still received on for a while, then deleted.
+//!
+//! Nor does version 1 say when a responder receives on a pair: some do once they have answered, some only when message 3
+//! has come (RFC 2409 section 5.5). Who asked goes on sending on the old pair until the new one is seen to work.
 
 use std::time::{Duration, Instant};
 
@@ -14,6 +17,8 @@ use crate::{Cause, ChildConfig, ChildId, Event, IkeSaId};
 
 /// When the pairs of a child are looked at after a new one came.
 const REVIEW: Duration = Duration::from_secs(3);
+/// How long after message 3 a responder that sends nothing has the pair for sure.
+const TAKEN_IN: Duration = Duration::from_secs(1);
 /// How long a pair that lost is kept after the review.
 const RETIREMENT: Duration = Duration::from_secs(5);
 
@@ -31,6 +36,8 @@ pub(crate) struct ChildSa {
     pub(super) begun_at: Instant,
     /// When both ends had it.
     pub(super) committed_at: Option<Instant>,
+    /// Traffic moves to it then, or before if the responder sends on it.
+    pub(super) send_at: Option<Instant>,
     pub(super) soft_at: Instant,
     pub(super) hard_at: Instant,
     pub(super) review_at: Option<Instant>,
@@ -60,8 +67,7 @@ impl Peer {
             return;
         };
         child.committed_at = Some(now);
-        let id = child.config.id;
-        core.switch_outbound(id, spi_in);
+        let (id, ours) = (child.config.id, child.ours);
         if let Some(state) = core.connections.get_mut(self.id) {
             state.want(id).backoff.clear();
         }
@@ -71,10 +77,14 @@ impl Peer {
             .filter(|other| other.config.id == id && other.spi_in != spi_in && other.is_current())
             .max_by_key(|other| other.committed_at)
             .map(|other| other.spi_in);
+        if !ours || older.is_none() {
+            core.switch_outbound(id, spi_in);
+        }
         match older {
             None => core.event(Event::ChildUp { child: id, spi_in }),
             Some(replaced) => {
                 if let Some(child) = self.children.get_mut(&spi_in) {
+                    child.send_at = ours.then(|| after(now, TAKEN_IN));
                     child.review_at = Some(after(now, REVIEW));
                 }
                 core.event(Event::ChildRekeyed { child: id, spi_in, replaced });
@@ -82,15 +92,35 @@ impl Peer {
         }
     }
 
+    /// The responder did not have message 3, and gets it once more.
+    pub(super) fn still_awaits_responder(&mut self, now: Instant, spi_in: u32) {
+        let awaits = self.children.get_mut(&spi_in).filter(|child| child.send_at.is_some());
+        if let Some(child) = awaits {
+            child.send_at = Some(after(now, TAKEN_IN));
+        }
+    }
+
+    /// The responder has the pair.
+    fn taken_in(&mut self, core: &mut Core, spi_in: u32) {
+        let Some(child) = self.children.get_mut(&spi_in) else { return };
+        if child.send_at.take().is_some() {
+            core.switch_outbound(child.config.id, spi_in);
+        }
+    }
+
     /// One pair of the child serves; the others go when nothing more can come on them.
     fn review(&mut self, core: &mut Core, now: Instant, id: ChildId) {
         let rivals = || self.children.values().filter(|child| child.config.id == id && child.is_current());
         let winner = rivals().reduce(|best, next| if next.supersedes(best) { next } else { best });
-        let Some(winner) = winner.map(|winner| winner.spi_in) else { return };
-        core.switch_outbound(id, winner);
+        let Some((winner, awaited)) = winner.map(|winner| (winner.spi_in, winner.send_at.is_some())) else {
+            return;
+        };
+        if !awaited {
+            core.switch_outbound(id, winner);
+        }
         for child in self.children.values_mut() {
             if child.config.id == id && child.is_current() && child.spi_in != winner {
-                child.retire_at = Some(after(now, RETIREMENT));
+                (child.send_at, child.retire_at) = (None, Some(after(now, RETIREMENT)));
             }
         }
     }
@@ -98,6 +128,10 @@ impl Peer {
     /// Does what is due for the pairs.
     pub(super) fn check_children(&mut self, core: &mut Core, now: Instant) {
         let due = |at: Option<Instant>| at.is_some_and(|at| now >= at);
+        let taken_in = self.children.values().filter(|child| due(child.send_at)).map(|child| child.spi_in);
+        for spi_in in taken_in.collect::<Vec<_>>() {
+            self.taken_in(core, spi_in);
+        }
         let to_review: Vec<ChildId> = self
             .children
             .values_mut()
@@ -150,6 +184,7 @@ impl Peer {
         self.heard_at = now;
         // Whoever sends on it has it.
         self.commit(core, now, spi_in);
+        self.taken_in(core, spi_in);
     }
 
     /// Takes a pair out and tells the peer.

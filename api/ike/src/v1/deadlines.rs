@@ -108,7 +108,7 @@ impl Peer {
         let tries = core.limits.retransmit_tries;
         for key in self.quicks.keys().copied().collect::<Vec<_>>() {
             let Some(quick) = self.quicks.get_mut(&key) else { continue };
-            if matches!(quick.step, Step::Concluded { until } if now >= until) {
+            if matches!(quick.step, Step::Concluded { until, .. } if now >= until) {
                 self.quicks.remove(&key);
                 continue;
             }
@@ -162,12 +162,13 @@ impl Peer {
         }
         for quick in self.quicks.values() {
             deadline = earlier(deadline, quick.retransmission.as_ref().map(|asked| asked.next_at()));
-            if let Step::Concluded { until } = quick.step {
+            if let Step::Concluded { until, .. } = quick.step {
                 deadline = earlier(deadline, Some(until));
             }
         }
         for child in self.children.values() {
             deadline = earlier(deadline, Some(child.hard_at));
+            deadline = earlier(deadline, child.send_at);
             deadline = earlier(deadline, child.review_at);
             deadline = earlier(deadline, child.retire_at);
             if child.is_current() {

@@ -33,7 +33,7 @@ pub(super) enum Step {
     /// Message 2 was good; the dataplane is to say that it has the pair, then message 3 goes.
     Concluding { message: Vec<u8>, last: Vec<u8>, spi_in: u32 },
     /// Message 3 is out, kept until then.
-    Concluded { until: Instant },
+    Concluded { until: Instant, spi_in: u32 },
     /// We answer; the dataplane is to say that it has the pair, then message 2 goes.
     Answering { message: Vec<u8>, answer: Vec<u8>, confirmation: Vec<u8>, spi_in: u32 },
     /// Message 2 is out; message 3 must bear this hash.
@@ -157,6 +157,7 @@ impl Peer {
             ours,
             begun_at,
             committed_at: None,
+            send_at: None,
             soft_at: after(now, soft),
             hard_at: after(now, pair.lifetime.hard),
             review_at: None,
@@ -165,8 +166,8 @@ impl Peer {
         self.children.insert(pair.spi_in, child);
         let operation = core.new_operation(self.holder);
         self.installing.insert(operation, key);
-        // The responder must not send on it before the initiator has it; the initiator knows that the responder has.
-        let install = SaOperation::Install { operation, send: ours, pair: Box::new(pair) };
+        // Neither end knows yet that the other has it.
+        let install = SaOperation::Install { operation, send: false, pair: Box::new(pair) };
         core.outputs.push_back(crate::Output::Sa(install));
     }
 
@@ -201,12 +202,12 @@ impl Peer {
             self.forget_child(core, spi_in, Cause::DeletedByPeer);
             return;
         };
-        match std::mem::replace(&mut quick.step, Step::Concluded { until: after(now, KEPT) }) {
+        match std::mem::replace(&mut quick.step, Step::Concluded { until: after(now, KEPT), spi_in }) {
             Step::Concluding { message, last, spi_in } => {
                 found.send(core, now, &last);
                 let again = core.limits.retransmit_tries.saturating_mul(2);
                 quick.heard = Some((RequestDigest::new(&message), last, again));
-                core.pair_up(quick.child, spi_in, true);
+                core.pair_up(quick.child, spi_in, false);
                 self.quicks.insert(key, quick);
                 self.commit(core, now, spi_in);
             }
@@ -300,6 +301,9 @@ impl Peer {
                 let answer = answer.clone();
                 core.count("responses_repeated");
                 found.send(core, now, &answer);
+                if let Step::Concluded { spi_in, .. } = quick.step {
+                    self.still_awaits_responder(now, spi_in);
+                }
             }
             return Classified::Ike;
         }

@@ -1,0 +1,70 @@
+//! When traffic moves to a new pair of version 1: it has no word for "I receive on it".
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail by panicking")]
+
+use std::time::Duration;
+
+use ike::sim::{Delivery, Simulation, Weather, setup};
+use ike::*;
+
+const CHILD: ChildId = ChildId(1);
+
+/// Side 0 began, and both have a pair.
+fn up() -> Simulation {
+    let mut sim = Simulation::between(1, Limits::default(), Weather::FAIR, |side| {
+        let (ike, esp) = setup::classic();
+        setup::only_caller_starts(side, setup::connection_v1(side, 1, ike, &esp))
+    });
+    sim.run(Duration::from_secs(2));
+    sim
+}
+
+/// The responder may be one that receives on the new pair only when message 3 has come.
+#[test]
+fn who_asked_sends_on_the_new_pair_when_the_responder_does_or_has_had_the_time() {
+    for answers in [true, false] {
+        let mut sim = up();
+        let old = sim.hosts[0].dataplane.sending_on(CHILD);
+        sim.command(0, Command::RekeyChild(CHILD));
+        sim.run(Duration::from_millis(500));
+        assert_eq!(sim.hosts[0].dataplane.pairs_of(CHILD).len(), 2, "the quick mode has ended");
+        assert_eq!(sim.hosts[0].dataplane.sending_on(CHILD), old);
+        if answers {
+            assert!(matches!(sim.send_packet(1, CHILD), Delivery::First { .. }));
+        } else {
+            sim.run(Duration::from_secs(1));
+        }
+        let new = sim.hosts[0].dataplane.sending_on(CHILD);
+        assert_ne!(new, old, "{answers}");
+        // And stays there, whatever its first packet comes late to.
+        sim.send_packet(1, CHILD);
+        sim.run(Duration::from_secs(30));
+        assert_eq!((sim.hosts[0].dataplane.sending_on(CHILD), sim.disagreement(CHILD)), (new, None));
+    }
+}
+
+/// Message 3 is lost for a while: the responder says so by its message 2, and nothing is sent where it does not receive.
+#[test]
+fn who_asked_waits_for_a_responder_that_asks_for_message_3_again() {
+    let mut sim = up();
+    let old = sim.hosts[0].dataplane.sending_on(CHILD);
+    sim.command(0, Command::RekeyChild(CHILD));
+    sim.run(Duration::from_millis(500));
+    let answer = sim.link.log.iter().rfind(|(from, ..)| *from == 1).cloned().unwrap();
+    for _ in 0..4 {
+        assert_eq!(sim.hosts[0].dataplane.sending_on(CHILD), old);
+        let there = Path { local: answer.1.remote, remote: answer.1.local };
+        sim.inject(0, there, &answer.2);
+        sim.run(Duration::from_millis(900));
+    }
+    sim.run(Duration::from_millis(200));
+    let new = sim.hosts[0].dataplane.sending_on(CHILD);
+    assert_ne!(new, old);
+    // Once it is there, the same message leads nowhere.
+    sim.command(0, Command::RekeyChild(CHILD));
+    sim.run(Duration::from_secs(2));
+    let newest = sim.hosts[0].dataplane.sending_on(CHILD);
+    assert_ne!(newest, new);
+    sim.inject(0, Path { local: answer.1.remote, remote: answer.1.local }, &answer.2);
+    sim.run(Duration::from_secs(2));
+    assert_eq!(sim.hosts[0].dataplane.sending_on(CHILD), newest);
+}
