@@ -20,6 +20,7 @@ pub mod leftovers;
 pub mod lost_message;
 pub mod namespace;
 pub mod nat;
+pub mod natted;
 pub mod pair;
 pub mod pcap;
 pub mod peer;

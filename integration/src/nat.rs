@@ -7,6 +7,7 @@
 
 use std::cell::Cell;
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 
 use anyhow::Result;
 
@@ -26,7 +27,7 @@ pub struct Nat {
     /// Where it lives.
     pub namespace: Namespace,
     /// Grows with each rebinding: mappings of an older zone are not found any more.
-    zone: Cell<u32>,
+    zone: Cell<u16>,
 }
 
 impl Nat {
@@ -44,9 +45,6 @@ impl Nat {
             namespace.ip(&format!("addr add {}/24 dev outside", public(host)))?;
         }
         namespace.ip(&format!("route add default via {}", public(NEXT_HOP)))?;
-        for timeout in ["nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"] {
-            namespace.sysctl(&format!("net.netfilter.{timeout}"), &FORGETS_AFTER_SECS.to_string())?;
-        }
         for line in [
             "add table ip nat",
             "add chain ip nat post { type nat hook postrouting priority 100; }",
@@ -60,6 +58,7 @@ impl Nat {
             namespace.run(&format!("nft {line}"))?;
         }
         let nat = Self { namespace, zone: Cell::new(0) };
+        nat.remembers(FORGETS_AFTER_SECS)?;
         nat.rebind(FIRST_HOST)?;
         Ok(nat)
     }
@@ -69,14 +68,29 @@ impl Nat {
     pub fn rebind(&self, host: u8) -> Result<()> {
         let zone = self.zone.get() + 1;
         self.zone.set(zone);
-        let (address, first_port) = (public(host), 20_000 + zone * 1000);
+        let (address, ports) = (public(host), self.ports());
         self.namespace.run("nft flush chain ip nat post")?;
         self.namespace.run(&format!(
-            "nft add rule ip nat post oifname outside ip protocol udp snat to {address}:{first_port}-{}",
-            first_port + 999
+            "nft add rule ip nat post oifname outside ip protocol udp snat to {address}:{}-{}",
+            ports.start(),
+            ports.end(),
         ))?;
         self.namespace.run("nft flush chain ip nat zones")?;
         self.namespace.run(&format!("nft add rule ip nat zones ct zone set {zone}"))?;
+        Ok(())
+    }
+
+    /// Ports that mappings get since the last [`Self::rebind`].
+    pub fn ports(&self) -> RangeInclusive<u16> {
+        let first = FIRST_PORT + self.zone.get() * PORTS;
+        first..=first + PORTS - 1
+    }
+
+    /// Has it remember mappings that nobody uses for so long.
+    pub fn remembers(&self, secs: u64) -> Result<()> {
+        for timeout in ["nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"] {
+            self.namespace.sysctl(&format!("net.netfilter.{timeout}"), &secs.to_string())?;
+        }
         Ok(())
     }
 
@@ -95,6 +109,14 @@ fn plug_in(lab: &Lab, namespace: &Namespace, site: Site) -> Result<()> {
     namespace.run(&format!("ethtool -K {inside} tx off gro off"))?;
     namespace.ip(&format!("link set {inside} up")).map(drop)
 }
+
+/// Each rebinding has so many ports of its own, from this one on.
+const PORTS: u16 = 1000;
+/// See [`PORTS`].
+const FIRST_PORT: u16 = 20_000;
+
+/// The network of the public addresses.
+pub const PUBLIC_NETWORK: &str = "198.18.0.0/24";
 
 /// Last octets of the two public addresses of the NAT.
 pub const FIRST_HOST: u8 = 1;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, ensure};
 
 use crate::checks::Pings;
+use crate::gateway::Gateway;
 use crate::lab::GAMMA;
 use crate::pair::{Mapped, PATIENCE};
 use crate::{sa, wait};
@@ -45,17 +46,12 @@ impl Mapped {
 
     /// The initiator's SPIs of alpha's IKE SAs that are up.
     pub fn ike_spis(&self) -> Result<BTreeSet<String>> {
-        let sas = self.alpha.api.items("/v1/isakmp-sas")?;
-        let up = sas.iter().filter(|sa| sa["state"] == "established");
-        Ok(up.filter_map(|sa| sa["spi_initiator"].as_str().map(str::to_owned)).collect())
+        established(&self.alpha)
     }
 
     /// Orders alpha to rekey its one IKE SA.
     pub fn rekey_ike(&self) -> Result<()> {
-        let sas = self.alpha.api.items("/v1/isakmp-sas")?;
-        let [sa] = sas.as_slice() else { anyhow::bail!("not one IKE SA: {sas:?}") };
-        let id = sa["id"].as_str().context("no id")?;
-        self.alpha.api.post(&format!("/v1/isakmp-sas/{id}/rekey")).map(drop)
+        rekey_ike(&self.alpha)
     }
 
     /// Orders alpha to rekey its IPsec SAs.
@@ -110,4 +106,20 @@ impl Mapped {
         let value = line.and_then(|line| line.split_whitespace().nth(1)).context("no such counter")?;
         value.parse().with_context(|| format!("not a count: {value}"))
     }
+}
+
+/// The initiator's SPIs, or cookies, of a gateway's IKE SAs that are up.
+pub fn established(gateway: &Gateway) -> Result<BTreeSet<String>> {
+    let sas = gateway.api.items("/v1/isakmp-sas")?;
+    let up = sas.iter().filter(|sa| sa["state"] == "established");
+    Ok(up.filter_map(|sa| sa["spi_initiator"].as_str().map(str::to_owned)).collect())
+}
+
+/// Orders a gateway to rekey its one IKE SA that is up.
+pub fn rekey_ike(gateway: &Gateway) -> Result<()> {
+    let mut sas = gateway.api.items("/v1/isakmp-sas")?;
+    sas.retain(|sa| sa["state"] == "established");
+    let [sa] = sas.as_slice() else { anyhow::bail!("not one IKE SA: {sas:?}") };
+    let id = sa["id"].as_str().context("no id")?;
+    gateway.api.post(&format!("/v1/isakmp-sas/{id}/rekey")).map(drop)
 }
