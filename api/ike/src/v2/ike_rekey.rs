@@ -289,6 +289,10 @@ impl Established {
             return;
         }
         self.forget_followup(core);
+        // The peer took part: so it works on this SA, and what is still on the old one comes along, before this one is gone.
+        if let Some(old) = self.contends_with.take() {
+            core.followups.push_back(Followup::MoveChildren { from: old, to: ends.id });
+        }
         self.life = Life::Replaced;
         self.heir = Some(by);
         self.expires_at = self.expires_at.min(after(now, REPLACED_PATIENCE));
