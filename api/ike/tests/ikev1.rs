@@ -316,10 +316,18 @@ fn a_silent_peer_is_dead_and_comes_back() {
 
 #[test]
 fn an_idle_pair_of_peers_that_answer_stays_up() {
-    let mut sim = sim(|_, _| {});
-    sim.run(Duration::from_secs(1200));
-    assert!(causes(&sim, 0).is_empty() && causes(&sim, 1).is_empty());
-    assert_eq!(sim.disagreement(CHILD), None);
+    for asking in [vec![0, 1], vec![0], vec![1]] {
+        let mut sim = sim(|side, connection| {
+            connection.dpd = connection.dpd.filter(|_| asking.contains(&side));
+        });
+        sim.run(Duration::from_secs(1200));
+        assert!(causes(&sim, 0).is_empty() && causes(&sim, 1).is_empty());
+        assert_eq!(sim.disagreement(CHILD), None);
+        // The numbers of an end only grow, and each question is answered at once.
+        let since_up = sim.link.log.len() - 9;
+        assert!((70..=90).contains(&since_up), "{since_up} messages of {asking:?}");
+        assert_eq!([0, 1].map(|side| counter(&sim, side, "stale_probes")), [0, 0]);
+    }
 }
 
 #[test]

@@ -181,7 +181,7 @@ impl Peer {
 
     /// The pair with this inbound SPI was used by the peer.
     pub(crate) fn first_packet(&mut self, core: &mut Core, now: Instant, spi_in: u32) {
-        self.heard_at = now;
+        self.heard_traffic(now);
         // Whoever sends on it has it.
         self.commit(core, now, spi_in);
         self.taken_in(core, spi_in);

@@ -22,10 +22,8 @@ impl Peer {
         self.bury(core, now);
         self.check_quicks(core, now);
         self.repeat_farewells(core, now);
-        if self.probe_at().is_some_and(|at| now >= at) && !self.probe(core, now) {
-            core.count("peers_dead");
-            let silent_secs = now.saturating_duration_since(self.heard_at).as_secs();
-            self.end(core, now, &Cause::PeerDead { silent_secs }, false);
+        if self.probe_at().is_some_and(|at| now >= at) {
+            self.probe(core, now);
         }
         if self.keepalive_at(core).is_some_and(|at| now >= at) {
             let active = self.active().map(|found| (found.id, found.path));
@@ -133,15 +131,11 @@ impl Peer {
         if let Step::Answered { spi_in, .. } = quick.step {
             self.say_deleted(core, now, &Delete::Esp(vec![spi_in]));
         }
-        let since = now.saturating_duration_since(quick.begun_at);
-        let heard_since = now.saturating_duration_since(self.heard_at) < since;
+        // On others it may be heard all the while, and its traffic.
+        let heard_since = self.up_of(key.0).is_some_and(|up| up.heard_at > quick.begun_at);
         self.abandon(core, now, quick, cause.clone());
         if asked && !heard_since {
-            // It does not know this phase 1 any more.
-            if let Some(found) = self.phase_ones.get_mut(&key.0) {
-                found.stage = Stage::Closed;
-            }
-            self.down(core, now, cause);
+            self.lost(core, now, key.0, cause);
         }
     }
 

@@ -301,9 +301,9 @@ impl Engine {
             }
             DataplaneEvent::HardLimit { .. } => peer.delete_child(core, now, spi_in, Cause::Expired),
             DataplaneEvent::FirstPacket { .. } => peer.first_packet(core, now, spi_in),
-            DataplaneEvent::Traffic { .. } => peer.heard_at = now,
+            DataplaneEvent::Traffic { .. } => peer.heard_traffic(now),
             DataplaneEvent::PeerMoved { remote, .. } => {
-                peer.heard_at = now;
+                peer.heard_traffic(now);
                 peer.moved(core, remote);
             }
         });

@@ -87,16 +87,13 @@ impl Peer {
                 let Some(found) = self.phase_ones.get_mut(&id) else { return };
                 let cookies = (found.cookies.initiator, found.cookies.responder);
                 let Some(up) = found.up_mut() else { return };
-                // RFC 3706 section 5.5: the number only grows, or the message is an old one.
-                let old = up
-                    .probed_with
-                    .zip(sequence)
-                    .is_some_and(|(last, sequence)| sequence.wrapping_sub(last) > u32::MAX / 2);
-                if sequence.is_none() || old {
+                let Some(sequence) = sequence else { return core.count("malformed_probes") };
+                // RFC 3706 section 7: the number only grows, lest an old message be taken for a new one. Here its message id
+                // sees to that, so one that counts otherwise is answered too: in vain it would ask until it gives us up.
+                let last = up.probed_with.replace(sequence);
+                if last.is_some_and(|last| sequence.wrapping_sub(last) > u32::MAX / 2) {
                     core.count("stale_probes");
-                    return;
                 }
-                up.probed_with = sequence;
                 let answer = Notify::about_isakmp(notify::R_U_THERE_ACK, cookies, notify.data.clone());
                 self.inform(core, now, id, Payload::new(kind::NOTIFY, answer.encode()));
             }
@@ -206,24 +203,29 @@ impl Peer {
         let up = active.up()?;
         Some(match &up.probe {
             Some(probe) => probe.at,
-            None => after(self.heard_at.max(up.up_at), interval),
+            None => after(up.heard_at.max(self.traffic_at), interval),
         })
     }
 
-    /// Asks, or asks again; `false` when the peer had its chances.
-    pub(super) fn probe(&mut self, core: &mut Core, now: Instant) -> bool {
-        let Some(id) = self.active().map(|found| found.id) else { return true };
-        let heard_at = self.heard_at;
-        let Some(found) = self.phase_ones.get_mut(&id) else { return true };
+    /// Asks, or asks again, until the peer has had its chances.
+    pub(super) fn probe(&mut self, core: &mut Core, now: Instant) {
+        let Some(id) = self.active().map(|found| found.id) else { return };
+        let traffic_at = self.traffic_at;
+        let Some(found) = self.phase_ones.get_mut(&id) else { return };
         let cookies = (found.cookies.initiator, found.cookies.responder);
-        let Some(up) = found.up_mut().filter(|up| up.life == Life::Active) else { return true };
+        let Some(up) = found.up_mut().filter(|up| up.life == Life::Active) else { return };
         let again = up.probe.take();
-        if again.as_ref().is_some_and(|probe| probe.sent > core.limits.retransmit_tries) {
-            return false;
+        if let Some(probe) = again.as_ref().filter(|probe| probe.sent > core.limits.retransmit_tries) {
+            core.count("peers_dead");
+            let lives = self.heard_at >= probe.begun_at;
+            self.silent(core, now, id, lives);
+            return;
         }
         let probe = match again {
             // Something came in the meantime, though not the acknowledgement.
-            Some(probe) if heard_at >= probe.at.checked_sub(probe.wait).unwrap_or(now) => return true,
+            Some(probe) if up.heard_at.max(traffic_at) >= probe.at.checked_sub(probe.wait).unwrap_or(now) => {
+                return;
+            }
             Some(probe) => {
                 let wait = probe.wait.mul_f64(1.8);
                 Probe {
@@ -231,17 +233,41 @@ impl Peer {
                     sent: probe.sent.saturating_add(1),
                     wait,
                     at: after(now, wait),
+                    begun_at: probe.begun_at,
                 }
             }
             None => {
                 let wait = core.limits.retransmit_base;
-                Probe { sequence: core.random.u32() >> 1, sent: 1, wait, at: after(now, wait) }
+                // RFC 3706 section 7: random at first, then one more each time. The upper half is left free, so that it does
+                // not begin anew before the SA ends.
+                let sequence = up.next_probe.unwrap_or_else(|| core.random.u32() >> 1);
+                up.next_probe = Some(sequence.wrapping_add(1));
+                Probe { sequence, sent: 1, wait, at: after(now, wait), begun_at: now }
             }
         };
         let data = probe.sequence.to_be_bytes().to_vec();
         up.probe = Some(probe);
         let notify = Notify::about_isakmp(notify::R_U_THERE, cookies, data);
         self.inform(core, now, id, Payload::new(kind::NOTIFY, notify.encode()));
-        true
+    }
+
+    /// Nothing more is heard on a phase 1. A peer that was heard elsewhere has lost only that one.
+    fn silent(&mut self, core: &mut Core, now: Instant, id: IkeSaId, lives: bool) {
+        let heard_at = self.up_of(id).map_or(now, |up| up.heard_at).max(self.traffic_at);
+        let cause = Cause::PeerDead { silent_secs: now.saturating_duration_since(heard_at).as_secs() };
+        if lives {
+            self.lost(core, now, id, cause);
+        } else {
+            self.end(core, now, &cause, false);
+        }
+    }
+
+    /// The peer lacks a phase 1: another one takes its place, and the children live on.
+    pub(super) fn lost(&mut self, core: &mut Core, now: Instant, id: IkeSaId, cause: Cause) {
+        if let Some(found) = self.phase_ones.get_mut(&id) {
+            found.stage = Stage::Closed;
+        }
+        self.bury(core, now);
+        self.down(core, now, cause);
     }
 }

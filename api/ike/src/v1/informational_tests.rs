@@ -57,6 +57,10 @@ fn counter(sim: &Simulation, name: &str) -> u64 {
     sim.hosts[1].engine.counters().get(name).copied().unwrap_or(0)
 }
 
+fn sent_by_side_1(sim: &Simulation) -> usize {
+    sim.link.log.iter().filter(|(from, ..)| *from == 1).count()
+}
+
 /// There are peers that say it only so, after phase 1.
 #[test]
 fn initial_contact_may_come_after_phase_one() {
@@ -95,4 +99,19 @@ fn initial_contact_of_nobody_ends_nothing() {
     assert_eq!((counter(&sim, "forgotten_by_initial_contact"), sim.ike_sas()[1]), (0, 2));
     sim.inject(1, path, &intact);
     assert_eq!((counter(&sim, "forgotten_by_initial_contact"), sim.ike_sas()[1]), (1, 1));
+}
+
+/// Unanswered it would take us for dead.
+#[test]
+fn a_peer_that_counts_its_probes_otherwise_is_answered() {
+    let mut sim = up();
+    for sequence in [0x7000_0000u32, 0x6fff_ffff, 5, 5, u32::MAX] {
+        let before = sent_by_side_1(&sim);
+        say(&mut sim, notify::R_U_THERE, &sequence.to_be_bytes());
+        assert_eq!(sent_by_side_1(&sim), before + 1, "{sequence:#x}");
+    }
+    assert_eq!(counter(&sim, "stale_probes"), 3);
+    let before = sent_by_side_1(&sim);
+    say(&mut sim, notify::R_U_THERE, &[1, 2, 3]);
+    assert_eq!((sent_by_side_1(&sim), counter(&sim, "malformed_probes")), (before, 1));
 }

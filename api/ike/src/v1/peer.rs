@@ -37,6 +37,8 @@ pub(crate) struct Peer {
     pub(super) installing: BTreeMap<OperationId, (IkeSaId, u32)>,
     /// When the peer was last heard of authentically.
     pub(super) heard_at: Instant,
+    /// When its traffic came last.
+    pub(super) traffic_at: Instant,
     /// Where the message at hand came by.
     pub(super) arrival: Path,
     /// When it was said last that a first message in the peer's name has nothing that we accept.
@@ -59,6 +61,7 @@ impl Peer {
             children: BTreeMap::new(),
             installing: BTreeMap::new(),
             heard_at: now,
+            traffic_at: now,
             complained_at: None,
             leaving: false,
         }
@@ -122,7 +125,7 @@ impl Peer {
 
     /// A phase 1 is up: what it makes needless goes, and what waited for it begins.
     pub(super) fn came_up(&mut self, core: &mut Core, now: Instant, id: IkeSaId, initial_contact: bool) {
-        self.heard_at = now;
+        (self.heard_at, self.traffic_at) = (now, now);
         let created_at = self.phase_ones.get(&id).map_or(now, |found| found.created_at);
         if initial_contact {
             self.forget_older(core, created_at, id);

@@ -14,7 +14,15 @@ impl Peer {
     /// An authentic, new message of this phase 1 came.
     pub(super) fn heard(&mut self, core: &mut Core, now: Instant, id: IkeSaId) {
         self.heard_at = now;
+        if let Some(up) = self.up_of(id) {
+            up.heard_at = now;
+        }
         self.follow_on(core, id, self.arrival);
+    }
+
+    /// Authentic packets of ESP came.
+    pub(super) fn heard_traffic(&mut self, now: Instant) {
+        (self.heard_at, self.traffic_at) = (now, now);
     }
 
     /// An authentic packet of ESP came from there.

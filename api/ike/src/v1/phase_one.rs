@@ -112,6 +112,8 @@ pub(super) struct Probe {
     pub(super) sent: u32,
     pub(super) wait: Duration,
     pub(super) at: Instant,
+    /// When it was asked first.
+    pub(super) begun_at: Instant,
 }
 
 /// What is there once the peer is authenticated.
@@ -132,7 +134,11 @@ pub(super) struct Up {
     pub(super) replaced_at: Option<Instant>,
     pub(super) life: Life,
     used_ids: BTreeSet<u32>,
+    /// When an authentic message of this phase 1 came last.
+    pub(super) heard_at: Instant,
     pub(super) probe: Option<Probe>,
+    /// The sequence number that the next probe of ours has, once there was one.
+    pub(super) next_probe: Option<u32>,
     /// The last sequence number that the peer asked with.
     pub(super) probed_with: Option<u32>,
     pub(super) farewells: Vec<Farewell>,
@@ -362,7 +368,9 @@ impl Up {
             replaced_at: None,
             life: Life::Active,
             used_ids: BTreeSet::new(),
+            heard_at: now,
             probe: None,
+            next_probe: None,
             probed_with: None,
             farewells: Vec::new(),
         }
