@@ -161,6 +161,13 @@ fn what_does_not_fit_is_refused_with_its_cause() {
         "no proposal in common in MainMode: we have aes-128-cbc/sha1/group 2/pre-share; the peer has aes-128-cbc/sha1/group 5/pre-share"
     );
     assert_eq!(wrong_group.ike_sas()[1], 0);
+    // Nobody vouches for the refusal: it is believed when nothing better came.
+    assert!(causes(&wrong_group, 0).is_empty());
+    wrong_group.run(Duration::from_secs(200));
+    assert_eq!(
+        causes(&wrong_group, 0).remove(0).to_string(),
+        "no proposal in common in MainMode: we have aes-128-cbc/sha1/group 5/pre-share; the peer has (the peer did not say)"
+    );
 
     let mut wrong_key = sim(|side, connection| {
         let key = format!("a key of its own for side {side}").into_bytes();

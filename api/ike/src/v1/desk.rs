@@ -180,10 +180,9 @@ impl Engine {
             // A hash under the key for whoever asks: not without being told to (RFC 2409 section 5.4; RFC 9395).
             return Classified::Dropped("aggressive_mode_refused");
         }
-        if header.cookie_r == 0 {
-            if header.exchange == Exchange::Informational {
-                return Classified::Dropped("unauthenticated_informational");
-            }
+        // A refusal of what we began may come without a cookie of the peer.
+        let refusal = header.cookie_r == 0 && header.exchange == Exchange::Informational;
+        if header.cookie_r == 0 && !refusal {
             return self.handle_first(now, &received);
         }
         let found = [header.cookie_r, header.cookie_i].into_iter().find_map(|cookie| {
@@ -195,7 +194,13 @@ impl Engine {
                 && (cookies.responder == header.cookie_r || cookies.responder == 0);
             fits.then_some((connection, id))
         });
-        let Some((connection, id)) = found else { return Classified::Dropped("unknown_cookies") };
+        let Some((connection, id)) = found else {
+            return Classified::Dropped(if refusal {
+                "unauthenticated_informational"
+            } else {
+                "unknown_cookies"
+            });
+        };
         let mut classified = Classified::Dropped("panicked");
         self.with_peer(now, connection, |peer, core| classified = peer.handle(core, now, id, &received));
         classified

@@ -29,7 +29,10 @@ impl Peer {
         received: &Received<'_>,
     ) -> Classified {
         let header = &received.header;
-        let Some(up) = self.up_of(id) else { return Classified::Dropped("unauthenticated_informational") };
+        let Some(up) = self.up_of(id) else {
+            self.overhear(id, received);
+            return Classified::Dropped("unauthenticated_informational");
+        };
         if !header.encrypted {
             return Classified::Dropped("unauthenticated_informational");
         }
@@ -59,6 +62,17 @@ impl Peer {
             }
         }
         Classified::Ike
+    }
+
+    /// What comes in clear while phase 1 begins ends nothing, since anybody on the way may have said it. If nothing else comes
+    /// it is a better word for what is wrong than silence.
+    fn overhear(&mut self, id: IkeSaId, received: &Received<'_>) {
+        let attempt = self.phase_ones.get_mut(&id).filter(|found| found.is_our_attempt());
+        let Some(attempt) = attempt.filter(|_| !received.header.encrypted) else { return };
+        let payloads = received.payloads().unwrap_or_default();
+        let notifies = payloads.iter().filter(|payload| payload.kind == kind::NOTIFY);
+        let mut errors = notifies.filter_map(|payload| Notify::decode(&payload.body).ok());
+        attempt.rumour = errors.find(Notify::is_error).map(|error| error.kind).or(attempt.rumour);
     }
 
     fn deleted(&mut self, core: &mut Core, now: Instant, delete: Delete) {

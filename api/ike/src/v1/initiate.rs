@@ -249,8 +249,9 @@ impl Peer {
 
     /// What stands in the way of an attempt that ends without an answer.
     pub(super) fn unanswered(&self, id: IkeSaId, tries: u32) -> Cause {
-        let stage = self.phase_ones.get(&id).map(|found| &found.stage);
-        match stage {
+        let found = self.phase_ones.get(&id);
+        let phase = Phase::MainMode;
+        match found.map(|found| &found.stage) {
             Some(Stage::IdSent(_)) => Cause::AuthenticationFailed {
                 side: "the peer refused us",
                 detail: "it went silent when we proved our identity: the keys or the identities differ, most likely"
@@ -259,8 +260,15 @@ impl Peer {
             Some(Stage::AggressiveSent { refused: Some(detail), .. }) => {
                 Cause::AuthenticationFailed { side: "we refused the peer", detail: detail.clone() }
             }
-            Some(Stage::SaSent { .. }) if tries > 0 => Cause::NoAnswer { phase: Phase::MainMode, tries },
-            _ => Cause::NoAnswer { phase: Phase::MainMode, tries },
+            _ => match found.and_then(|found| found.rumour) {
+                Some(notify::NO_PROPOSAL_CHOSEN) => Cause::NoProposalChosen {
+                    phase,
+                    ours: self.offer_in_words(),
+                    theirs: "(the peer did not say)".to_owned(),
+                },
+                Some(kind) => Cause::Notify { notify: notify::name(kind), phase },
+                None => Cause::NoAnswer { phase, tries },
+            },
         }
     }
 

@@ -163,6 +163,8 @@ pub(crate) struct PhaseOne {
     pub(super) sent_at: Instant,
     /// We said on it that we have no other SA with the peer.
     pub(super) says_first_contact: bool,
+    /// What the peer seems to have refused it with: nobody vouches for that.
+    pub(super) rumour: Option<u16>,
     pub(super) stage: Stage,
     pub(super) retransmission: Option<Retransmission>,
     pub(super) assembly: Assembly,
@@ -188,6 +190,7 @@ impl PhaseOne {
             created_at: now,
             sent_at: now,
             says_first_contact: false,
+            rumour: None,
             stage,
             retransmission: None,
             assembly: Assembly::default(),
