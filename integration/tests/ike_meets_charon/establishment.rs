@@ -21,10 +21,16 @@ fn offering(encryption: IkeEncryption, hash: Hash, group: Group) -> Connection {
 }
 
 /// Each suite of IKE in both roles; charon tells what was agreed.
-fn agrees(what: &'static str, ike: &'static str, shown: &str, connection: &Connection) -> Result<()> {
+fn agrees(
+    number: u8,
+    what: &'static str,
+    ike: &'static str,
+    shown: &str,
+    connection: &Connection,
+) -> Result<()> {
     let cable = Cable::new()?;
     for role in Role::BOTH {
-        scenario(1, what, role).judge(|| {
+        scenario(number, what, role).judge(|| {
             let settings = Settings { ike, ..Settings::default() };
             let ours = cable.up(role, connection.clone(), &settings)?;
             let sas = cable.charon.swanctl("--list-sas")?;
@@ -43,10 +49,23 @@ fn agrees(what: &'static str, ike: &'static str, shown: &str, connection: &Conne
 #[test]
 fn with_aes_256_gcm_and_x25519() -> Result<()> {
     agrees(
+        1,
         "PSK, AES-256-GCM, SHA2-256, X25519",
         "aes256gcm16-prfsha256-x25519",
         "AES_GCM_16-256/PRF_HMAC_SHA2_256/CURVE_25519",
         &offering(IkeEncryption::Aes256Gcm16, Hash::Sha2_256, Group::Curve25519),
+    )
+}
+
+/// What only a policy that says so by name may have.
+#[test]
+fn with_sha_1_where_it_is_allowed() -> Result<()> {
+    agrees(
+        3,
+        "PSK, AES-128-CBC, HMAC-SHA1, group 14, where it is allowed",
+        "aes128-sha1-modp2048",
+        "AES_CBC-128/HMAC_SHA1_96/PRF_HMAC_SHA1/MODP_2048",
+        &offering(IkeEncryption::Aes128Cbc, Hash::Sha1, Group::Modp2048),
     )
 }
 
@@ -62,6 +81,7 @@ fn over_each_group() -> Result<()> {
         ("aes256-sha384-modp8192", Group::Modp8192, "MODP_8192"),
     ] {
         agrees(
+            1,
             "each Diffie-Hellman group of RFC 3526 and RFC 5903",
             ike,
             &format!("AES_CBC-256/HMAC_SHA2_384_192/PRF_HMAC_SHA2_384/{shown}"),

@@ -42,6 +42,8 @@ fn offering(
     connection
 }
 
+const UDP: u8 = 17;
+
 /// What routers were set up with for twenty years.
 pub(crate) fn classic() -> (Connection, Settings) {
     let ours = offering(
@@ -125,6 +127,28 @@ fn what_is_not_allowed_is_refused() -> Result<()> {
         );
         cable.charon.logs("received NO_PROPOSAL_CHOSEN")
     })?;
+    let strong = offering(
+        (IkeEncryption::Aes256Cbc, Hash::Sha2_256, Group::Modp2048),
+        (EspEncryption::Aes128Cbc, EspIntegrity::HmacSha2_256_128),
+        None,
+    );
+    let settings = Settings { ike: "3des-md5-modp1024", ..theirs.clone() };
+    for role in Role::BOTH {
+        scenario(14, "IKEv1, the peer has 3DES, MD5 and group 2 alone, which nobody allowed", role).judge(
+            || {
+                let before = cable.charon.log()?.len();
+                let engine = cable.begin(role, strong.clone(), &settings)?;
+                match role {
+                    Role::Initiator => cable.charon.logs_after(before, "no proposal found")?,
+                    Role::Responder => cable.charon.logs_after(before, "received NO_PROPOSAL_CHOSEN")?,
+                }
+                let cause = engine.ike_down()?;
+                ensure!(matches!(cause, Cause::NoProposalChosen { .. }), "{cause}");
+                drop(engine);
+                cable.charon.try_swanctl("--terminate --ike far --force --timeout 1").map(drop)
+            },
+        )?;
+    }
     let settings = Settings { esp: "aes256-sha256", ..theirs };
     for role in Role::BOTH {
         scenario(14, "IKEv1, ESP proposals differ", role).judge(|| {
@@ -142,17 +166,28 @@ fn what_is_not_allowed_is_refused() -> Result<()> {
 fn selectors_that_differ_are_refused() -> Result<()> {
     let cable = Cable::new()?;
     let (ours, theirs) = classic();
-    let children = child("net", "10.2.0.1/32[udp/53]", "10.1.0.1/32", "");
-    for role in Role::BOTH {
-        scenario(15, "IKEv1, quick-mode identities differ in protocol", role).judge(|| {
-            let settings = Settings { children: children.clone(), ..theirs.clone() };
-            let engine = cable.begin(role, ours.clone(), &settings)?;
-            let cause = engine.child_down()?;
-            let meant = matches!(cause, Cause::TsUnacceptable { .. });
-            ensure!(meant, "{cause}");
-            drop(engine);
-            cable.charon.try_swanctl("--terminate --ike far --force --timeout 1").map(drop)
-        })?;
+    let mut of_port_53 = ours.clone();
+    for selector in of_port_53.children.iter_mut().flat_map(|child| &mut child.remote_selectors) {
+        (selector.protocol, selector.ports) = (UDP, (53, 53));
+    }
+    for (what, ours, remote, roles) in [
+        ("IKEv1, quick-mode identities differ in protocol", &ours, "10.2.0.1/32[udp/53]", &Role::BOTH[..]),
+        ("IKEv1, quick-mode identities differ in subnet", &ours, "10.3.0.0/24", &Role::BOTH[..]),
+        ("IKEv1, quick-mode identities differ in port", &of_port_53, "10.2.0.1/32[udp/54]", &Role::BOTH[..]),
+        ("IKEv1, a superset that no policy accepts", &ours, "10.2.0.0/16", &[Role::Responder]),
+    ] {
+        for role in roles {
+            scenario(15, what, *role).judge(|| {
+                let settings =
+                    Settings { children: child("net", remote, "10.1.0.1/32", ""), ..theirs.clone() };
+                let engine = cable.begin(*role, ours.clone(), &settings)?;
+                let cause = engine.child_down()?;
+                ensure!(matches!(cause, Cause::TsUnacceptable { .. }), "{cause}");
+                ensure!(engine.state().pairs.is_empty(), "a pair was made");
+                drop(engine);
+                cable.charon.try_swanctl("--terminate --ike far --force --timeout 1").map(drop)
+            })?;
+        }
     }
     scenario(15, "IKEv1, a superset of the selectors accepted by policy", Role::Responder).judge(|| {
         let children = child("net", "10.2.0.0/16", "10.1.0.0/16", "");

@@ -37,31 +37,37 @@ pub(crate) fn pairs(engine: &Ours) -> BTreeSet<u32> {
 #[test]
 fn of_the_child_begun_by_either() -> Result<()> {
     for (what, ours, theirs) in [
-        ("child rekey", connection(), Settings::default()),
+        (["child rekey", "child rekey, on an IKE SA of the peer"], connection(), Settings::default()),
         (
-            "child rekey with a key exchange of its own",
+            [
+                "child rekey with a key exchange of its own",
+                "child rekey with a key exchange of its own, on an IKE SA of the peer",
+            ],
             with_pfs(),
             Settings { esp: "aes256gcm16-x25519-noesn", ..Settings::default() },
         ),
     ] {
-        let cable = Cable::new()?;
-        let engine = cable.up(Role::Initiator, ours, &theirs)?;
-        for role in Role::BOTH {
-            scenario(21, what, role).judge(|| {
-                let old = pairs(&engine);
-                match role {
-                    Role::Initiator => engine.command(Command::RekeyChild(CHILD)),
-                    Role::Responder => drop(cable.charon.swanctl("--rekey --child net")?),
-                }
-                agree(&cable, &engine, &old)?;
-                let replaced = engine.state().events.iter().any(
+        for (began, what) in Role::BOTH.into_iter().zip(what) {
+            let cable = Cable::new()?;
+            let engine = cable.up(began, ours.clone(), &theirs)?;
+            for role in Role::BOTH {
+                scenario(21, what, role).judge(|| {
+                    let old = pairs(&engine);
+                    match role {
+                        Role::Initiator => engine.command(Command::RekeyChild(CHILD)),
+                        Role::Responder => drop(cable.charon.swanctl("--rekey --child net")?),
+                    }
+                    agree(&cable, &engine, &old)?;
+                    let replaced = engine.state().events.iter().any(
                     |event| matches!(event, Event::ChildRekeyed { replaced, .. } if old.contains(replaced)),
                 );
-                ensure!(replaced, "no such event");
-                let down = engine.state().events.iter().any(|event| matches!(event, Event::ChildDown { .. }));
-                ensure!(!down, "the child was down");
-                Ok(())
-            })?;
+                    ensure!(replaced, "no such event");
+                    let down =
+                        engine.state().events.iter().any(|event| matches!(event, Event::ChildDown { .. }));
+                    ensure!(!down, "the child was down");
+                    Ok(())
+                })?;
+            }
         }
     }
     Ok(())
@@ -80,29 +86,35 @@ fn with_pfs() -> ike::Connection {
 /// RFC 7296 section 2.8: children move, message ids begin anew.
 #[test]
 fn of_the_ike_sa_begun_by_either() -> Result<()> {
-    let cable = Cable::new()?;
-    let engine = cable.up(Role::Initiator, connection(), &Settings::default())?;
-    for role in Role::BOTH {
-        scenario(22, "IKE SA rekey: the child stays, message ids begin anew", role).judge(|| {
-            let before = engine.settles(1)?;
-            let child = pairs(&engine);
-            let told = engine.state().events.len();
-            match role {
-                Role::Initiator => engine.command(Command::RekeyIke(CONNECTION)),
-                Role::Responder => drop(cable.charon.swanctl("--rekey --ike far")?),
-            }
-            engine.until("an IKE SA in place of the old", |state| {
-                let rekeyed = |event: &Event| matches!(event, Event::IkeRekeyed { .. });
-                ensure!(state.events.iter().skip(told).any(rekeyed), "{:?}", state.events);
-                Ok(())
+    let what = [
+        "IKE SA rekey: the child stays, message ids begin anew",
+        "IKE SA rekey, of one that the peer began: the child stays, message ids begin anew",
+    ];
+    for (began, what) in Role::BOTH.into_iter().zip(what) {
+        let cable = Cable::new()?;
+        let engine = cable.up(began, connection(), &Settings::default())?;
+        for role in Role::BOTH {
+            scenario(22, what, role).judge(|| {
+                let before = engine.settles(1)?;
+                let child = pairs(&engine);
+                let told = engine.state().events.len();
+                match role {
+                    Role::Initiator => engine.command(Command::RekeyIke(CONNECTION)),
+                    Role::Responder => drop(cable.charon.swanctl("--rekey --ike far")?),
+                }
+                engine.until("an IKE SA in place of the old", |state| {
+                    let rekeyed = |event: &Event| matches!(event, Event::IkeRekeyed { .. });
+                    ensure!(state.events.iter().skip(told).any(rekeyed), "{:?}", state.events);
+                    Ok(())
+                })?;
+                replaced(&engine, before.spi_i)?;
+                agree(&cable, &engine, &BTreeSet::new())?;
+                ensure!(pairs(&engine) == child, "another child");
+                // The new one is good for more than to be there.
+                engine.command(Command::RekeyChild(CHILD));
+                agree(&cable, &engine, &child)
             })?;
-            replaced(&engine, before.spi_i)?;
-            agree(&cable, &engine, &BTreeSet::new())?;
-            ensure!(pairs(&engine) == child, "another child");
-            // The new one is good for more than to be there.
-            engine.command(Command::RekeyChild(CHILD));
-            agree(&cable, &engine, &child)
-        })?;
+        }
     }
     Ok(())
 }
