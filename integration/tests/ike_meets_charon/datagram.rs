@@ -7,6 +7,7 @@ const PAYLOAD_HEADER: usize = 4;
 /// Exchange types.
 pub(crate) const IKE_SA_INIT: u8 = 34;
 pub(crate) const CREATE_CHILD_SA: u8 = 36;
+pub(crate) const INFORMATIONAL: u8 = 37;
 /// Payload types.
 pub(crate) const SA: u8 = 33;
 pub(crate) const KEY_EXCHANGE: u8 = 34;
@@ -168,6 +169,13 @@ pub(crate) fn set(message: &mut [u8], at: usize, value: u8) {
 /// Exchange type, of a message with or without the non-ESP marker (RFC 3948 section 2.2).
 pub(crate) fn exchange(datagram: &[u8]) -> Option<u8> {
     datagram.strip_prefix(&[0; 4]).unwrap_or(datagram).get(18).copied()
+}
+
+/// Whether it is a request of this exchange.
+pub(crate) fn is_request(datagram: &[u8], kind: u8) -> bool {
+    const RESPONSE: u8 = 0x20;
+    let flags = datagram.strip_prefix(&[0; 4]).unwrap_or(datagram).get(19);
+    exchange(datagram) == Some(kind) && flags.is_some_and(|flags| flags & RESPONSE == 0)
 }
 
 /// Makes it a message of another exchange.

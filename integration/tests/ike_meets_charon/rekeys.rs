@@ -9,7 +9,7 @@ use integration::interop::Role;
 
 use crate::cable::{Cable, connection, scenario};
 use crate::charon::Settings;
-use crate::datagram::{CREATE_CHILD_SA, exchange};
+use crate::datagram::{INFORMATIONAL, is_request};
 use crate::ours::{CHILD, CONNECTION, Ours};
 
 /// Both ends have the same IKE SA and the same child, and the child is none of `old`.
@@ -206,10 +206,8 @@ fn of_the_child_by_both_at_once() -> Result<()> {
                 let old = pairs(&engine);
                 crossing(&cable, &engine, late, Command::RekeyChild(CHILD), "--rekey --child net")?;
                 agree(&cable, &engine, &old)?;
+                each_deletes_its_part(&cable, &engine)?;
                 let state = engine.state();
-                let created =
-                    state.out.known().iter().filter(|bytes| exchange(bytes) == Some(CREATE_CHILD_SA));
-                ensure!(created.count() >= 2, "no collision happened");
                 ensure!(
                     !state.events.iter().any(|event| matches!(event, Event::ChildDown { .. })),
                     "the child was down"
@@ -218,6 +216,24 @@ fn of_the_child_by_both_at_once() -> Result<()> {
             })?;
         }
     }
+    Ok(())
+}
+
+/// RFC 7296 section 2.8.1: who made the redundant child, by the nonces, deletes that; who made the other deletes the old one. So
+/// each says one DELETE, and both name the same winner.
+fn each_deletes_its_part(cable: &Cable, engine: &Ours) -> Result<()> {
+    engine.until("one deletion by each", |state| {
+        let deletions =
+            |known: &[Vec<u8>]| known.iter().filter(|bytes| is_request(bytes, INFORMATIONAL)).count();
+        let said = [deletions(state.out.known()), deletions(state.inward.known())];
+        ensure!(said == [1, 1], "{said:?} by us and by charon");
+        Ok(())
+    })?;
+    let state = engine.state();
+    let counted = |name: &str| state.engine.counters().get(name).copied().unwrap_or(0);
+    ensure!(counted("rekey_collisions") == 1, "{:?}", state.engine.counters());
+    let (lost, log) = (counted("rekey_collisions_lost") == 1, cable.charon.log()?);
+    ensure!(log.contains("CHILD_SA rekey collision won") == lost, "we lost: {lost}; {log}");
     Ok(())
 }
 
