@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use ike::{Command, Event};
+use ike::{ChildConfig, ChildId, Command, Event};
 use integration::interop::Role;
 
-use crate::cable::{Cable, connection, scenario};
-use crate::charon::Settings;
+use crate::cable::{Cable, connection, host, scenario};
+use crate::charon::{Settings, child};
 use crate::datagram::{INFORMATIONAL, is_request};
 use crate::ours::{CHILD, CONNECTION, Ours};
 
@@ -118,6 +118,8 @@ fn of_the_ike_sa_begun_by_either() -> Result<()> {
     }
     Ok(())
 }
+
+const FURTHER: ChildId = ChildId(2);
 
 /// What is held back until both have begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -315,6 +317,78 @@ fn of_a_child_while_the_ike_sa_goes_too() -> Result<()> {
             crossing(&cable, &engine, Late::Both, Command::RekeyChild(CHILD), "--rekey --ike far")?;
             replaced(&engine, before)?;
             agree(&cable, &engine, &old)
+        })?;
+    }
+    Ok(())
+}
+
+/// A second child, while the IKE SA goes: it is made on the one or on the other, and both children are there in the end.
+#[test]
+fn of_the_ike_sa_while_a_child_is_made() -> Result<()> {
+    let mut ours = connection();
+    let further = ours.children.iter().map(|first| ChildConfig {
+        id: FURTHER,
+        local_selectors: vec![host("10.1.0.2")],
+        remote_selectors: vec![host("10.2.0.2")],
+        ..first.clone()
+    });
+    ours.children.extend(further.collect::<Vec<_>>());
+    let children =
+        child("net", "10.2.0.1/32", "10.1.0.1/32", "") + &child("more", "10.2.0.2/32", "10.1.0.2/32", "");
+    let theirs = silent(Settings { children, ..Settings::default() });
+    for role in Role::BOTH {
+        let cable = Cable::new()?;
+        scenario(23, "a second child made against the peer's IKE SA rekey, requests cross", role).judge(
+            || {
+                cable.charon.load(&theirs)?;
+                let mut connection = ours.clone();
+                for child in &mut connection.children {
+                    child.start = role == Role::Initiator && child.id == CHILD;
+                }
+                let engine = cable.engine(connection)?;
+                if role == Role::Responder {
+                    cable.charon.swanctl("--initiate --child net --timeout 10")?;
+                }
+                let before = engine.settles(1)?.spi_i;
+                crossing(&cable, &engine, Late::Both, Command::InitiateChild(FURTHER), "--rekey --ike far")?;
+                replaced(&engine, before)?;
+                engine.settles(2)?;
+                engine.until("both children at charon", |_| {
+                    let shown = cable.charon.swanctl("--list-sas")?;
+                    let both =
+                        shown.matches("INSTALLED").count() == 2 && shown.matches("ESTABLISHED").count() == 1;
+                    ensure!(both && !shown.contains(&format!("{before:016x}_i")), "{shown}");
+                    Ok(())
+                })
+            },
+        )?;
+    }
+    Ok(())
+}
+
+/// RFC 7296 section 2.25.2: each answers the other's DELETE, and nothing is left.
+#[test]
+fn of_the_ike_sa_that_both_delete() -> Result<()> {
+    for role in Role::BOTH {
+        let cable = Cable::new()?;
+        scenario(23, "the IKE SA deleted by both at once, requests cross", role).judge(|| {
+            let engine = cable.up(role, connection(), &silent(Settings::default()))?;
+            let delete = "--terminate --ike far --timeout -1";
+            crossing(&cable, &engine, Late::Both, Command::Terminate(CONNECTION), delete)?;
+            engine.until("nothing at either end", |state| {
+                let sas = state.engine.isakmp_sas(Instant::now());
+                ensure!(
+                    sas.is_empty() && state.installed.is_empty(),
+                    "{sas:?}, {:x?}",
+                    state.installed.keys()
+                );
+                let shown = cable.charon.swanctl("--list-sas")?;
+                ensure!(shown.trim().is_empty(), "{shown}");
+                let deletions = [state.out.known(), state.inward.known()]
+                    .map(|known| known.iter().filter(|bytes| is_request(bytes, INFORMATIONAL)).count());
+                ensure!(deletions == [1, 1], "{deletions:?} DELETEs by us and by charon");
+                Ok(())
+            })
         })?;
     }
     Ok(())
