@@ -339,7 +339,10 @@ impl Established {
             .filter(|child| child.id() == newer.id() && child.is_current() && child.spi_in != spi_in)
             .min_by(|one, other| one.lowest_nonce.cmp(&other.lowest_nonce));
         let Some(twin) = twin else { return };
-        let loser = if twin.lowest_nonce < newer.lowest_nonce { twin } else { newer };
+        // The nonces decide between two that took the place of the same pair. Where the other one came of what won, the end that
+        // lost has yet to say so.
+        let outlived = newer.replaces.is_some() && twin.replaces.is_some() && twin.replaces != newer.replaces;
+        let loser = if !outlived && twin.lowest_nonce < newer.lowest_nonce { twin } else { newer };
         let forced = now >= after(self.established_at, DUPLICATE_FORCED);
         let (loser, ours) = (loser.spi_in, loser.ours);
         if ours || forced {
