@@ -10,7 +10,7 @@ use integration::interop::Role;
 use crate::cable::{Cable, connection, host, scenario};
 use crate::charon::{Settings, child};
 use crate::datagram::{INFORMATIONAL, is_request};
-use crate::ours::{CHILD, CONNECTION, Ours};
+use crate::ours::{CHILD, CONNECTION, Ours, State};
 
 /// Both ends have the same IKE SA and the same child, and the child is none of `old`.
 pub(crate) fn agree(cable: &Cable, engine: &Ours, old: &BTreeSet<u32>) -> Result<()> {
@@ -221,16 +221,18 @@ fn of_the_child_by_both_at_once() -> Result<()> {
     Ok(())
 }
 
+/// Nothing but the end of something is said in informational exchanges here.
+fn each_said_one_delete(state: &State) -> Result<()> {
+    let said = [state.out.known(), state.inward.known()]
+        .map(|known| known.iter().filter(|bytes| is_request(bytes, INFORMATIONAL)).count());
+    ensure!(said == [1, 1], "{said:?} DELETEs by us and by charon");
+    Ok(())
+}
+
 /// RFC 7296 section 2.8.1: who made the redundant child, by the nonces, deletes that; who made the other deletes the old one. So
 /// each says one DELETE, and both name the same winner.
 fn each_deletes_its_part(cable: &Cable, engine: &Ours) -> Result<()> {
-    engine.until("one deletion by each", |state| {
-        let deletions =
-            |known: &[Vec<u8>]| known.iter().filter(|bytes| is_request(bytes, INFORMATIONAL)).count();
-        let said = [deletions(state.out.known()), deletions(state.inward.known())];
-        ensure!(said == [1, 1], "{said:?} by us and by charon");
-        Ok(())
-    })?;
+    engine.until("one deletion by each", |state| each_said_one_delete(state))?;
     let state = engine.state();
     let counted = |name: &str| state.engine.counters().get(name).copied().unwrap_or(0);
     ensure!(counted("rekey_collisions") == 1, "{:?}", state.engine.counters());
@@ -384,10 +386,7 @@ fn of_the_ike_sa_that_both_delete() -> Result<()> {
                 );
                 let shown = cable.charon.swanctl("--list-sas")?;
                 ensure!(shown.trim().is_empty(), "{shown}");
-                let deletions = [state.out.known(), state.inward.known()]
-                    .map(|known| known.iter().filter(|bytes| is_request(bytes, INFORMATIONAL)).count());
-                ensure!(deletions == [1, 1], "{deletions:?} DELETEs by us and by charon");
-                Ok(())
+                each_said_one_delete(state)
             })
         })?;
     }
