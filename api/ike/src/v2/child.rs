@@ -46,6 +46,8 @@ pub(crate) struct ChildSa {
     pub(crate) replaces: Option<u32>,
     /// The pair that a finished rekey put in its place.
     pub(crate) replaced_by: Option<u32>,
+    /// The peer's, which lost against what we made of the same pair: the peer is to delete it (section 2.8.1).
+    pub(crate) redundant: bool,
 }
 
 impl ChildSa {

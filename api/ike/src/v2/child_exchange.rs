@@ -142,6 +142,7 @@ impl Established {
             duplicate_check_at: replaces.map(|_| after(now, DUPLICATE_CHECK)),
             replaces,
             replaced_by: None,
+            redundant: false,
             config,
         };
         self.children.insert(pair.spi_in, child);
@@ -337,12 +338,11 @@ impl Established {
             .children
             .values()
             .filter(|child| child.id() == newer.id() && child.is_current() && child.spi_in != spi_in)
+            .filter(|child| !child.redundant)
             .min_by(|one, other| one.lowest_nonce.cmp(&other.lowest_nonce));
         let Some(twin) = twin else { return };
-        // The nonces decide between two that took the place of the same pair. Where the other one came of what won, the end that
-        // lost has yet to say so.
-        let outlived = newer.replaces.is_some() && twin.replaces.is_some() && twin.replaces != newer.replaces;
-        let loser = if !outlived && twin.lowest_nonce < newer.lowest_nonce { twin } else { newer };
+        // What lost once has lost, whatever came of the winner since: its nonces have nothing to say to those of an heir.
+        let loser = if !newer.redundant && twin.lowest_nonce < newer.lowest_nonce { twin } else { newer };
         let forced = now >= after(self.established_at, DUPLICATE_FORCED);
         let (loser, ours) = (loser.spi_in, loser.ours);
         if ours || forced {

@@ -135,6 +135,8 @@ impl Established {
         if awaited.is_some() {
             self.forget_followup(core);
         }
+        let theirs = self.children.values_mut().filter(|child| !child.ours && child.replaces == Some(old));
+        theirs.for_each(|child| child.redundant = true);
         false
     }
 

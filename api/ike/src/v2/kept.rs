@@ -37,6 +37,7 @@ impl Established {
             && self.theirs.is_none()
             && self.take_over_at.is_none()
             && self.installing.is_empty()
+            && !self.children.values().any(|child| child.redundant)
             && !self.receive.is_pending();
         let asks_nothing = matches!(self.send.task(), None | Some(Request::Probe));
         // What time brings again may wait; what the peer is owed may not be forgotten.

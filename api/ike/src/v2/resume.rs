@@ -204,6 +204,7 @@ impl Resumable {
                 duplicate_check_at: Some(after(now, DUPLICATE_CHECK)),
                 replaces: kept.replaces,
                 replaced_by: kept.replaced_by,
+                redundant: false,
             };
             // Its rekey was due already, and what waited for it is gone with the engine before.
             let rekey = pair.is_current() && kept.soft_in >= kept.hard_in;
