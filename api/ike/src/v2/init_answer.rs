@@ -79,11 +79,9 @@ pub(crate) fn respond(
         return Err("bad_header");
     }
     let picked = Picked::new(inbound.message.payloads.clone()).map_err(|_| "repeated_payload")?;
-    let nonce_i = picked.nonce.as_deref().ok_or("missing_payload")?;
-    let source = inbound.path.remote.ip();
-    let presented = picked.notify(notify::COOKIE);
-    let proven =
-        presented.is_some_and(|cookie| core.cookies.verify(now, &cookie.data, nonce_i, source, header.spi_i));
+    // What could not be looked at as it came was not turned away either: it does not get in for that.
+    let first = FirstMessage::read(inbound.bytes).ok_or("missing_payload")?;
+    let (nonce_i, proven) = (first.nonce, first.is_proven(core, now, inbound.path));
     let theirs = picked.sa.as_deref().ok_or("missing_payload")?;
     let (group, public) = picked.key_exchange.as_ref().ok_or("missing_payload")?;
     let additional = additional_of(&picked);
@@ -241,7 +239,6 @@ pub(crate) fn turn_away(
     half_open: &HalfOpen,
     is_repeated: impl FnOnce() -> bool,
 ) -> Option<Classified> {
-    let FirstMessage { header, len_bytes, nonce, cookie } = *first;
     let limits = &core.limits;
     let source = path.remote.ip();
     let (total, from_source) = (half_open.total(), half_open.of_source(source));
@@ -250,16 +247,23 @@ pub(crate) fn turn_away(
     if !full && !crowded {
         return None;
     }
-    let proven =
-        || cookie.is_some_and(|cookie| core.cookies.verify(now, cookie, nonce, source, header.spi_i));
-    if (!full && proven()) || is_repeated() {
+    if (!full && first.is_proven(core, now, path)) || is_repeated() {
         return None;
     }
     if full {
         return Some(Classified::Dropped("half_open_limit"));
     }
-    demand_cookie(core, now, Question { path, header, len_bytes }, nonce);
+    let question = Question { path, header: first.header, len_bytes: first.len_bytes };
+    demand_cookie(core, now, question, first.nonce);
     Some(Classified::Ike)
+}
+
+impl FirstMessage<'_> {
+    /// Whether its cookie shows that its sender receives where it says it is.
+    fn is_proven(&self, core: &Core, now: Instant, path: Path) -> bool {
+        let (source, spi_i) = (path.remote.ip(), self.header.spi_i);
+        self.cookie.is_some_and(|cookie| core.cookies.verify(now, cookie, self.nonce, source, spi_i))
+    }
 }
 
 /// A request that gets one notification for an answer.
