@@ -230,7 +230,6 @@ impl Peer {
         let Some(up) = found.up_mut().filter(|up| up.life == Life::Active) else { return };
         let again = up.probe.take();
         if let Some(probe) = again.as_ref().filter(|probe| probe.sent > core.limits.retransmit_tries) {
-            core.count("peers_dead");
             let lives = self.heard_at >= probe.begun_at;
             self.silent(core, now, id, lives);
             return;
@@ -270,8 +269,10 @@ impl Peer {
         let heard_at = self.up_of(id).map_or(now, |up| up.heard_at).max(self.traffic_at);
         let cause = Cause::PeerDead { silent_secs: now.saturating_duration_since(heard_at).as_secs() };
         if lives {
+            core.count("phase_ones_lost");
             self.lost(core, now, id, cause);
         } else {
+            core.count("peers_dead");
             self.end(core, now, &cause, false);
         }
     }
