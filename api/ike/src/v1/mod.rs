@@ -26,16 +26,6 @@ mod desk;
 mod first;
 pub(crate) mod fragment;
 mod informational;
-#[cfg(test)]
-#[allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::panic,
-    reason = "a test may fail by panicking"
-)]
-mod informational_tests;
 mod initiate;
 mod nat;
 pub(crate) mod peer;
@@ -48,18 +38,16 @@ mod quick_answer;
 mod received;
 mod respond;
 mod responder_lifetime;
+mod sealed;
+pub(crate) mod selectors;
 #[cfg(test)]
 #[allow(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::arithmetic_side_effects,
-    clippy::panic,
     reason = "a test may fail by panicking"
 )]
-mod responder_lifetime_tests;
-mod sealed;
-pub(crate) mod selectors;
+mod tests;
 mod vendor;
 pub(crate) mod view;
 

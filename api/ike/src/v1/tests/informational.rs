@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::peer::Peer;
 use crate::sim::{Simulation, Weather, setup};
+use crate::v1::peer::Peer;
 use crate::v2::core::Core;
 use crate::wire::isakmp::registry::{notify, payload as kind};
 use crate::wire::isakmp::{Notify, Payload};

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::proposals::{PhaseTwoChoice, choose_phase_two, offer_phase_two};
-use super::responder_lifetime::told;
 use crate::sim::{Simulation, Weather, setup};
+use crate::v1::proposals::{PhaseTwoChoice, choose_phase_two, offer_phase_two};
+use crate::v1::responder_lifetime::told;
 use crate::wire::isakmp::registry::{notify, payload};
 use crate::wire::isakmp::{Notify, Payload};
 use crate::{ChildConfig, ChildId, ChildLifetime};

@@ -1,0 +1,4 @@
+//! Version 1 seen from inside: what the outer face of the engine does not let a test say or look at.
+
+mod informational;
+mod responder_lifetime;
