@@ -149,17 +149,6 @@ pub fn merge(body: &mut Value, fields: &Value) {
     }
 }
 
-/// The isakmp-policy of [`version_1`].
-pub const VERSION_1: &str = "/v1/isakmp-policies/old";
-
-/// IKEv1 with AES-256, SHA-256 and group 14.
-pub fn version_1() -> Value {
-    json!({
-        "priority": 20, "version": "ikev1", "encryption": ["aes-256-cbc"], "hash": ["sha2-256"], "groups": [14],
-        "allow_insecure": ["ikev1"],
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

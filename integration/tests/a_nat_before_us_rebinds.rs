@@ -7,11 +7,12 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use integration::checks::{ping, reachable};
+use integration::configuration::{VERSION_1, version_1};
 use integration::foreign::{Daemon, Mode, Settings, strongswan};
 use integration::interop::{Role, Scenario};
 use integration::lab::{ALPHA, GAMMA, NATTED_ALPHA};
 use integration::nat::{FIRST_HOST, SECOND_HOST, public};
-use integration::natted::{Natted, VERSION_1, version_1};
+use integration::natted::Natted;
 use integration::pair::{KEY, PATIENCE};
 use integration::pcap::Kind;
 use integration::rekeying::{established, rekey_ike};

@@ -2,11 +2,10 @@
 
 use anyhow::{Context, Result, ensure};
 use integration::checks::ping;
-use integration::configuration::aes_128_gcm;
+use integration::configuration::{VERSION_1, aes_128_gcm, version_1};
 use integration::foreign::{Certified, Mode, Settings, libreswan};
 use integration::interop::{Role, Scenario};
 use integration::lab::{ALPHA, GAMMA};
-use integration::natted::{VERSION_1, version_1};
 use integration::pair::{KEY, Mapped, PATIENCE};
 use integration::rekeying::Losses;
 use integration::wait;

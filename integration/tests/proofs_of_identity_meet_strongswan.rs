@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use integration::checks::ping;
-use integration::configuration::{TRANSFORM_SET_OF_MAP, aes_128_gcm};
+use integration::configuration::{TRANSFORM_SET_OF_MAP, aes_128_gcm, version_1};
 use integration::foreign::{Certified, Mode, Settings};
 use integration::interop::{Role, Scenario};
 use integration::lab::{ALPHA, GAMMA};
@@ -133,10 +133,8 @@ fn certificates_carry_gre_by_ikev2() -> Result<()> {
 #[test]
 fn certificates_carry_gre_by_ikev1() -> Result<()> {
     let pki = Pki::new(|| Ok(KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048)?))?;
-    let policy = json!({
-        "priority": 20, "version": "ikev1", "encryption": ["aes-256-cbc"], "hash": ["sha2-256"], "groups": [14],
-        "authentication": "signature", "allow_insecure": ["ikev1"],
-    });
+    let mut policy = version_1();
+    policy["authentication"] = json!("signature");
     let settings = Settings { version: 1, ike: "aes256-sha256-modp2048", ..Settings::new(GAMMA, ALPHA, KEY) };
     let (mapped, map) = certified(settings, &pki, &policy)?;
     let shown = ["IKEv1", "'alpha.example' with RSA_EMSA_PKCS1_NULL successful", "mode transport"];

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail, ensure};
 use integration::checks::ping;
-use integration::configuration::TRANSFORM_SET_OF_MAP;
+use integration::configuration::{TRANSFORM_SET_OF_MAP, VERSION_1, version_1};
 use integration::foreign::{Mode, Settings};
 use integration::interop::{Role, Scenario};
 use integration::lab::{ALPHA, GAMMA};
@@ -20,13 +20,11 @@ fn main_mode_and_quick_mode_carry_gre_and_rekey_without_loss() -> Result<()> {
     };
     let mapped = Mapped::bare(settings)?;
     let api = &mapped.alpha.api;
-    let mut policy = json!({
-        "priority": 20, "version": "ikev1", "encryption": ["aes-256-cbc"], "hash": ["sha2-256"], "groups": [14],
-    });
-    let refused = api.put("/v1/isakmp-policies/old", &policy).unwrap_err();
+    let mut unnamed = version_1();
+    unnamed["allow_insecure"] = json!([]);
+    let refused = api.put(VERSION_1, &unnamed).unwrap_err();
     assert!(format!("{refused:#}").contains("name it in allow_insecure"), "{refused:#}");
-    policy["allow_insecure"] = json!(["ikev1"]);
-    let made = api.put("/v1/isakmp-policies/old", &policy)?;
+    let made = api.put(VERSION_1, &version_1())?;
     assert_eq!(made["warnings"][0]["pointer"], "/version", "{made}");
 
     mapped.configure(Mode::Transport)?;
@@ -113,11 +111,7 @@ fn the_key_with_the_longest_prefix_counts() -> Result<()> {
     };
     let mut mapped = Mapped::bare(settings)?;
     let api = &mapped.alpha.api;
-    let policy = json!({
-        "priority": 20, "version": "ikev1", "encryption": ["aes-256-cbc"], "hash": ["sha2-256"], "groups": [14],
-        "allow_insecure": ["ikev1"],
-    });
-    api.put("/v1/isakmp-policies/old", &policy)?;
+    api.put(VERSION_1, &version_1())?;
     let network = format!("{}/24", GAMMA.black_network());
     // The last first: what is found is not what was told first, or last.
     api.put("/v1/pre-shared-keys/everyone", &json!({"peer": "0.0.0.0/0", "key": EVERYONE}))?;
