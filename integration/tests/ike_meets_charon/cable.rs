@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 use ike::sim::setup;
-use ike::{Connection, Limits, Mode, TrafficSelector};
+use ike::{ChildConfig, ChildId, Connection, Limits, Mode, TrafficSelector};
 use integration::interop::{Role, Scenario};
 use integration::leftovers::{self, Files, run_dir};
 use integration::namespace::Namespace;
 use integration::veth::{self, End, Use};
 
-use crate::charon::{Charon, Release, Settings};
+use crate::charon::{Charon, Release, Settings, child};
 use crate::ours::Ours;
 use crate::witness::Witness;
 
@@ -102,6 +102,26 @@ pub(crate) fn connection() -> Connection {
         child.remote_selectors = vec![host("10.2.0.1")];
     }
     connection
+}
+
+/// The second child of [`with_second_child`].
+pub(crate) const FURTHER: ChildId = ChildId(2);
+
+/// A second child like the first, between the next addresses.
+pub(crate) fn with_second_child(mut connection: Connection) -> Connection {
+    let further = connection.children.first().map(|first| ChildConfig {
+        id: FURTHER,
+        local_selectors: vec![host("10.1.0.2")],
+        remote_selectors: vec![host("10.2.0.2")],
+        ..first.clone()
+    });
+    connection.children.extend(further);
+    connection
+}
+
+/// What charon is told of both: `net` and `more`.
+pub(crate) fn two_children() -> String {
+    child("net", "10.2.0.1/32", "10.1.0.1/32", "") + &child("more", "10.2.0.2/32", "10.1.0.2/32", "")
 }
 
 /// One address, any protocol.

@@ -4,11 +4,11 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use ike::{ChildConfig, ChildId, Command, Connection, Event, Group, KeyEncapsulation};
+use ike::{Command, Connection, Event, Group, KeyEncapsulation};
 use integration::interop::Role;
 
-use crate::cable::{Cable, connection, host};
-use crate::charon::{Release, Settings, child};
+use crate::cable::{Cable, connection, two_children, with_second_child};
+use crate::charon::{Release, Settings};
 use crate::datagram::exchange;
 use crate::keys::same_esp_keys;
 use crate::ml_kem::{ML_KEM_768, ML_KEM_1024, ends, judged, offering};
@@ -18,7 +18,6 @@ use crate::rekeys::{Late, agree, crossing, pairs, silent};
 const IKE: &str = "aes256gcm16-prfsha256-x25519-ke1_mlkem768";
 const ESP: &str = "aes256gcm16-x25519-ke1_mlkem768-noesn";
 const ESP_WITHOUT: &str = "aes256gcm16-x25519-noesn";
-const FURTHER: ChildId = ChildId(2);
 const IKE_FOLLOWUP_KE: u8 = 44;
 
 fn told(ike: &'static str, esp: &'static str) -> Settings {
@@ -88,17 +87,8 @@ fn are_rekeyed_with_it_by_either() -> Result<()> {
 #[test]
 fn are_made_with_it_by_either() -> Result<()> {
     let cable = Cable::to(Release::Six, "")?;
-    let mut ours = with(&[&[ML_KEM_768]]);
-    let further = ours.children.iter().map(|first| ChildConfig {
-        id: FURTHER,
-        local_selectors: vec![host("10.1.0.2")],
-        remote_selectors: vec![host("10.2.0.2")],
-        ..first.clone()
-    });
-    ours.children.extend(further.collect::<Vec<_>>());
-    let children =
-        child("net", "10.2.0.1/32", "10.1.0.1/32", "") + &child("more", "10.2.0.2/32", "10.1.0.2/32", "");
-    let theirs = Settings { children, ..told(IKE, ESP) };
+    let ours = with_second_child(with(&[&[ML_KEM_768]]));
+    let theirs = Settings { children: two_children(), ..told(IKE, ESP) };
     for role in Role::BOTH {
         judged("a second child, with X25519 and ML-KEM-768: keys compared", role).judge(|| {
             cable.charon.load(&theirs)?;

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use ike::{ChildConfig, ChildId, Command, Event};
+use ike::{Command, Event};
 use integration::interop::Role;
 
-use crate::cable::{Cable, connection, host, scenario};
-use crate::charon::{Settings, child};
+use crate::cable::{Cable, FURTHER, connection, scenario, two_children, with_second_child};
+use crate::charon::Settings;
 use crate::datagram::{INFORMATIONAL, is_request};
 use crate::ours::{CHILD, CONNECTION, Ours, State};
 
@@ -118,8 +118,6 @@ fn of_the_ike_sa_begun_by_either() -> Result<()> {
     }
     Ok(())
 }
-
-const FURTHER: ChildId = ChildId(2);
 
 /// What is held back until both have begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -327,17 +325,8 @@ fn of_a_child_while_the_ike_sa_goes_too() -> Result<()> {
 /// A second child, while the IKE SA goes: it is made on the one or on the other, and both children are there in the end.
 #[test]
 fn of_the_ike_sa_while_a_child_is_made() -> Result<()> {
-    let mut ours = connection();
-    let further = ours.children.iter().map(|first| ChildConfig {
-        id: FURTHER,
-        local_selectors: vec![host("10.1.0.2")],
-        remote_selectors: vec![host("10.2.0.2")],
-        ..first.clone()
-    });
-    ours.children.extend(further.collect::<Vec<_>>());
-    let children =
-        child("net", "10.2.0.1/32", "10.1.0.1/32", "") + &child("more", "10.2.0.2/32", "10.1.0.2/32", "");
-    let theirs = silent(Settings { children, ..Settings::default() });
+    let ours = with_second_child(connection());
+    let theirs = silent(Settings { children: two_children(), ..Settings::default() });
     for role in Role::BOTH {
         let cable = Cable::new()?;
         scenario(23, "a second child made against the peer's IKE SA rekey, requests cross", role).judge(
