@@ -6,6 +6,7 @@ pub(crate) const HEADER: usize = 28;
 const PAYLOAD_HEADER: usize = 4;
 /// Exchange types.
 pub(crate) const IKE_SA_INIT: u8 = 34;
+pub(crate) const IKE_AUTH: u8 = 35;
 pub(crate) const CREATE_CHILD_SA: u8 = 36;
 pub(crate) const INFORMATIONAL: u8 = 37;
 /// Payload types.
@@ -169,6 +170,17 @@ pub(crate) fn set(message: &mut [u8], at: usize, value: u8) {
 /// Exchange type, of a message with or without the non-ESP marker (RFC 3948 section 2.2).
 pub(crate) fn exchange(datagram: &[u8]) -> Option<u8> {
     datagram.strip_prefix(&[0; 4]).unwrap_or(datagram).get(18).copied()
+}
+
+/// Number and total of a piece of a message (RFC 7383 section 2.5); `None` of what is none.
+pub(crate) fn place(datagram: &[u8]) -> Option<(u16, u16)> {
+    const ENCRYPTED_FRAGMENT: u8 = 53;
+    let message = datagram.strip_prefix(&[0; 4]).unwrap_or(datagram);
+    let at = HEADER + PAYLOAD_HEADER;
+    let [a, b, c, d] = *message.get(at..at + 4).filter(|_| message[16] == ENCRYPTED_FRAGMENT)? else {
+        return None;
+    };
+    Some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
 }
 
 /// Whether it is a request of this exchange.

@@ -27,6 +27,7 @@ mod names;
 mod narrowing;
 mod nat;
 mod ours;
+mod pieces;
 mod pki;
 mod post_quantum;
 mod public_values;

@@ -93,6 +93,12 @@ impl<T: Clone> Lane<T> {
         self.held.iter_mut().flatten().for_each(|(_, bytes)| change(bytes));
     }
 
+    /// What waits goes on as these datagrams, and nothing waits any more.
+    pub(crate) fn release_as(&mut self, now: Instant, datagrams: Vec<Vec<u8>>) {
+        let Some((way, _)) = self.held.take().into_iter().flatten().next() else { return };
+        self.ready.extend(datagrams.into_iter().map(|bytes| (now, way.clone(), bytes)));
+    }
+
     /// A datagram of somebody's on the way, past all that waits.
     pub(crate) fn inject(&mut self, now: Instant, way: T, bytes: Vec<u8>) {
         self.ready.push_back((now, way, bytes));

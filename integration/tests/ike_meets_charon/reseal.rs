@@ -13,6 +13,8 @@ use crate::ours::{Ours, PATIENCE};
 
 const ENCRYPTED: u8 = 46;
 const PAYLOAD_HEADER: usize = 4;
+/// Number and total of a piece.
+const PLACE: usize = 4;
 const IV: usize = 8;
 const ICV: usize = 16;
 const SALT: usize = 4;
@@ -61,6 +63,49 @@ pub(crate) fn fill(keys: &[KeyRecord], datagram: &mut Vec<u8>, payloads: &[Paylo
     let marker = &datagram[..datagram.len() - message.len()];
     *datagram = [marker, &head, iv, &plain].concat();
     Ok(())
+}
+
+/// A piece of a message (RFC 7383 section 2.5).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    /// Type of the message's first payload; 0 in all pieces but the first.
+    pub(crate) first: u8,
+    pub(crate) number: u16,
+    pub(crate) total: u16,
+    pub(crate) content: Vec<u8>,
+}
+
+/// A piece of a message of an IKE SA whose keys are among these.
+pub(crate) fn open_piece(keys: &[KeyRecord], datagram: &[u8]) -> Result<Piece> {
+    let (message, key, salt) = parts(keys, datagram)?;
+    let (number, total) = datagram::place(datagram).context("no piece")?;
+    let (head, body) = message.split_at_checked(HEADER + PAYLOAD_HEADER + PLACE).context("short")?;
+    let (iv, sealed) = body.split_at_checked(IV).context("no IV")?;
+    let mut plain = sealed.to_vec();
+    let nonce = Nonce::try_assume_unique_for_key(&[salt.as_slice(), iv].concat())?;
+    let plain = key.open_in_place(nonce, Aad::from(head), &mut plain).context("another key")?;
+    let (padding, plain) = plain.split_last().context("nothing inside")?;
+    let content = plain.get(..plain.len() - usize::from(*padding)).context("padding")?.to_vec();
+    Ok(Piece { first: head[HEADER], number, total, content })
+}
+
+/// A piece of the same message as this one, authentic whatever it says.
+pub(crate) fn seal_piece(keys: &[KeyRecord], of: &[u8], piece: &Piece) -> Result<Vec<u8>> {
+    let (message, key, salt) = parts(keys, of)?;
+    let mut plain = [piece.content.as_slice(), &[0]].concat();
+    let length = PAYLOAD_HEADER + PLACE + IV + plain.len() + ICV;
+    let mut head = message.get(..HEADER).context("short")?.to_vec();
+    head[24..].copy_from_slice(&u32::try_from(HEADER + length)?.to_be_bytes());
+    head.extend([piece.first, 0]);
+    head.extend(u16::try_from(length)?.to_be_bytes());
+    head.extend(piece.number.to_be_bytes());
+    head.extend(piece.total.to_be_bytes());
+    let at = HEADER + PAYLOAD_HEADER + PLACE;
+    let iv = message.get(at..at + IV).context("no IV")?;
+    let nonce = Nonce::try_assume_unique_for_key(&[salt.as_slice(), iv].concat())?;
+    key.seal_in_place_append_tag(nonce, Aad::from(&head), &mut plain)?;
+    let marker = &of[..of.len() - message.len()];
+    Ok([marker, &head, iv, &plain].concat())
 }
 
 /// What charon says next in CREATE_CHILD_SA, because of `begin`, comes as `change` makes it. Of what went before, answers may
