@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::command::output;
 pub use crate::echo::Pings;
-use crate::echo::{self, Requests};
+use crate::echo::{self, Knocking, Requests};
 use crate::namespace::Namespace;
 use crate::process::Process;
 use crate::wait;
@@ -32,10 +32,10 @@ pub fn ping_sized(from: &Namespace, to: &str, payload_bytes: u32) -> Result<Ping
 
 /// Waits until one ping is answered.
 pub fn reachable(from: &Namespace, to: &str, limit: Duration) -> Result<()> {
-    wait::until(&format!("an answer from {to}"), limit, || match ping(from, to, 1) {
-        Ok(pings) if pings.all_answered() => Ok(()),
-        Ok(pings) => Err(anyhow::anyhow!("{pings:?}")),
-        Err(error) => Err(error),
+    let mut knocking = Knocking::start(from, to)?;
+    wait::until(&format!("an answer from {to}"), limit, || {
+        ensure!(knocking.answered()?, "nobody answers");
+        Ok(())
     })
 }
 

@@ -22,6 +22,9 @@ use crate::namespace::Namespace;
 /// How long an answer is waited for after the last request.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Time between two requests, unless another is named.
+pub const INTERVAL: Duration = Duration::from_millis(20);
+
 /// What was counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pings {
@@ -58,20 +61,52 @@ pub struct Requests {
 
 impl Default for Requests {
     fn default() -> Self {
-        Self { count: 1, interval: Duration::from_millis(20), payload_bytes: 56, whole: false }
+        Self { count: 1, interval: INTERVAL, payload_bytes: 56, whole: false }
     }
 }
 
 /// Begins to send from a namespace; the thread ends with what it counted.
 pub fn start(from: &Namespace, to: &str, requests: Requests) -> Result<JoinHandle<Result<Pings>>> {
+    inside(from, to, move |to| Stream::open(to, requests)?.run())
+}
+
+/// Runs in a namespace, on a thread of its own.
+fn inside<T: Send + 'static>(
+    from: &Namespace,
+    to: &str,
+    act: impl FnOnce(IpAddr) -> Result<T> + Send + 'static,
+) -> Result<JoinHandle<Result<T>>> {
     let home = Path::new("/run/netns").join(from.name());
     let home = File::open(&home).with_context(|| format!("cannot open {}", home.display()))?;
     let to: IpAddr = to.parse().with_context(|| format!("not an address: {to}"))?;
     Ok(spawn(move || {
         move_into_link_name_space(home.as_fd(), Some(LinkNameSpaceType::Network))
             .context("cannot enter the namespace")?;
-        Stream::open(to, requests)?.run()
+        act(to)
     }))
+}
+
+/// Asks again and again until something answers.
+#[derive(Debug)]
+pub struct Knocking(Stream);
+
+impl Knocking {
+    /// From a namespace; nothing is sent yet.
+    pub fn start(from: &Namespace, to: &str) -> Result<Self> {
+        let none = Requests { count: 0, ..Requests::default() };
+        let opening = inside(from, to, move |to| Stream::open(to, none))?;
+        opening.join().map_err(|_| anyhow!("the thread that opens a socket panicked"))?.map(Self)
+    }
+
+    /// One request more; whether any so far was answered within the time until the next is due.
+    pub fn answered(&mut self) -> Result<bool> {
+        let Self(stream) = self;
+        let sequence = u16::try_from(stream.answered.len()).context("too many requests")?;
+        stream.answered.push(false);
+        let _ = sendto(&stream.socket, &stream.request(sequence), SendFlags::empty(), &stream.to);
+        stream.listen_until(Instant::now() + KNOCK, |answered| answered.contains(&true))?;
+        Ok(stream.answered.contains(&true))
+    }
 }
 
 /// Sends from a namespace, and waits for the answers.
@@ -79,8 +114,12 @@ pub fn run(from: &Namespace, to: &str, requests: Requests) -> Result<Pings> {
     start(from, to, requests)?.join().map_err(|_| anyhow!("the thread that pings panicked"))?
 }
 
+/// Time between two requests of [`Knocking`].
+const KNOCK: Duration = Duration::from_millis(200);
+
 const HEADER: usize = 8;
 
+#[derive(Debug)]
 struct Stream {
     /// Not connected: errors of ICMP would keep what is sent next from leaving.
     socket: OwnedFd,
@@ -109,20 +148,21 @@ impl Stream {
 
     fn run(mut self) -> Result<Pings> {
         let begin = Instant::now();
+        let all = |answered: &[bool]| !answered.contains(&false);
         for sequence in 0..self.requests.count {
-            self.listen_until(begin + self.requests.interval * u32::from(sequence))?;
+            self.listen_until(begin + self.requests.interval * u32::from(sequence), all)?;
             // One that cannot leave, for want of a route or of room, is one that is not answered.
             let _ = sendto(&self.socket, &self.request(sequence), SendFlags::empty(), &self.to);
         }
-        self.listen_until(Instant::now() + PATIENCE)?;
+        self.listen_until(Instant::now() + PATIENCE, all)?;
         let received = self.answered.iter().filter(|answered| **answered).count() as u64;
         Ok(Pings { sent: self.requests.count.into(), received })
     }
 
-    /// Takes in answers until then, or until none is missing.
-    fn listen_until(&mut self, end: Instant) -> Result<()> {
+    /// Takes in answers until then, or until they are enough.
+    fn listen_until(&mut self, end: Instant, enough: impl Fn(&[bool]) -> bool) -> Result<()> {
         let mut buffer = [0; 2048];
-        while self.answered.contains(&false) {
+        while !enough(&self.answered) {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(());
@@ -204,6 +244,16 @@ mod tests {
         }
         let silent = run(&near, "10.9.9.3", Requests { count: 3, ..requests }).unwrap();
         assert_eq!((silent.all_answered(), silent.lost()), (false, 3));
+    }
+
+    #[test]
+    fn whoever_begins_to_answer_later_is_found() {
+        let (near, far) = cable();
+        far.sysctl("net.ipv4.icmp_echo_ignore_all", "1").unwrap();
+        let mut knocking = Knocking::start(&near, "10.9.9.2").unwrap();
+        assert!(!knocking.answered().unwrap());
+        far.sysctl("net.ipv4.icmp_echo_ignore_all", "0").unwrap();
+        assert!(knocking.answered().unwrap());
     }
 
     #[test]
