@@ -167,7 +167,7 @@ impl ForeignGateway {
         &self.settings
     }
 
-    /// Gives it its addresses and starts all its daemons.
+    /// Gives it its addresses and its tunnel, and starts its IKE daemon.
     pub fn configure(&self) -> Result<()> {
         self.addresses().context("the addresses of the foreign gateway")?;
         self.write_files()?;
@@ -175,11 +175,14 @@ impl ForeignGateway {
         self.peer.run(daemon.start).with_context(|| {
             format!("{} on the foreign gateway; its log:\n{}", daemon.name, tail(&self.log_file()))
         })?;
-        self.tunnel().context("the GRE tunnel of the foreign gateway")?;
+        self.tunnel().context("the GRE tunnel of the foreign gateway")
+    }
+
+    /// Starts FRR, which speaks OSPF on the tunnel and about the red network.
+    pub fn speak_ospf(&self) -> Result<()> {
         let routing = frr::ospf(&self.settings.own.black().to_string(), &[&self.tunnel_name()], &["eth1"]);
         fs::write(self.peer.share().join("frr.conf"), routing)?;
-        self.peer.run(START_ROUTING).context("FRR on the foreign gateway")?;
-        Ok(())
+        self.peer.run(START_ROUTING).context("FRR on the foreign gateway").map(drop)
     }
 
     /// Runs a bash script on it.

@@ -175,13 +175,6 @@ impl Lab {
         gateway.healthy(Duration::from_secs(30))
     }
 
-    /// Adds a site with a foreign gateway and waits until it is up.
-    pub fn foreign(&mut self, settings: Settings) -> Result<Foreign> {
-        let foreign = self.booting_foreign(settings)?;
-        foreign.gateway.configure()?;
-        Ok(foreign)
-    }
-
     /// Adds a site with a foreign gateway that boots while the caller does other things and then configures it.
     pub fn booting_foreign(&mut self, settings: Settings) -> Result<Foreign> {
         let site = settings.own;

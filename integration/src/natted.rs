@@ -39,8 +39,6 @@ impl Natted {
         let alpha = lab.culvert(ALPHA, &Options::default())?;
         let nat = Nat::before(&lab, hidden)?;
         gamma.gateway.configure()?;
-        // No hellos: a link that is idle is to be idle.
-        gamma.gateway.run("vtysh -c 'configure terminal' -c 'no router ospf'")?;
         let route = format!("ip route replace {} dev {}", ALPHA.red4(), gamma.gateway.tunnel_name());
         gamma.gateway.run(&route)?;
         gamma.gateway.run(&format!("ip route replace {PUBLIC_NETWORK} via {}", GAMMA.router()))?;

@@ -36,6 +36,7 @@ fn meets(mode: Mode, row: (u8, &'static str)) -> Result<()> {
 
 /// OSPF speaks by multicast, which ESP alone does not carry.
 fn routes_are_exchanged(mapped: &Mapped) -> Result<()> {
+    mapped.gamma.gateway.speak_ospf()?;
     let routing = frr::ospf(&ALPHA.black().to_string(), &["to-gamma"], &["red0"]);
     let ospf = Frr::start(&mapped.alpha.namespace, &mapped.alpha.dir().join("frr"), &routing)?;
     wait::until("OSPF with gamma", PATIENCE, || {

@@ -10,8 +10,12 @@ use integration::lab::{BETA, GAMMA, Lab};
 #[test]
 fn two_foreign_gateways_exchange_routes_and_pings_over_gre_in_esp() -> Result<()> {
     let mut lab = Lab::new()?;
-    let beta = lab.foreign(Settings::new(BETA, GAMMA, "lab-secret"))?;
-    let gamma = lab.foreign(Settings::new(GAMMA, BETA, "lab-secret"))?;
+    let beta = lab.booting_foreign(Settings::new(BETA, GAMMA, "lab-secret"))?;
+    let gamma = lab.booting_foreign(Settings::new(GAMMA, BETA, "lab-secret"))?;
+    for foreign in [&beta, &gamma] {
+        foreign.gateway.configure()?;
+        foreign.gateway.speak_ospf()?;
+    }
     let sniffer = lab.sniff()?;
 
     gamma.gateway.run("swanctl --initiate --child gre")?;
@@ -35,9 +39,11 @@ fn two_foreign_gateways_exchange_routes_and_pings_over_gre_in_esp() -> Result<()
 #[test]
 fn a_half_open_initiator_makes_a_foreign_gateway_ask_for_cookies() -> Result<()> {
     let mut lab = Lab::new()?;
-    let beta = lab.foreign(Settings::new(BETA, GAMMA, "lab-secret"))?;
-    let gamma = lab
-        .foreign(Settings { charon: "cookie_threshold = 1\n", ..Settings::new(GAMMA, BETA, "lab-secret") })?;
+    let beta = lab.booting_foreign(Settings::new(BETA, GAMMA, "lab-secret"))?;
+    let wary = Settings { charon: "cookie_threshold = 1\n", ..Settings::new(GAMMA, BETA, "lab-secret") };
+    let gamma = lab.booting_foreign(wary)?;
+    beta.gateway.configure()?;
+    gamma.gateway.configure()?;
     gamma.gateway.verifies_cookies()?;
     lab.hostile("half-open", GAMMA, BETA)?;
     beta.gateway.run("swanctl --initiate --child gre")?;

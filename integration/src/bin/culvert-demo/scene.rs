@@ -57,7 +57,10 @@ impl Scene {
         };
         let alpha = start(alpha_place, ALPHA, API_PORT_ALPHA)?;
         let beta = start(beta_place, BETA, API_PORT_BETA)?;
-        screen.step("gamma: strongSwan, GRE and FRR come up", || gamma.gateway.configure())?;
+        screen.step("gamma: strongSwan, GRE and FRR come up", || {
+            gamma.gateway.configure()?;
+            gamma.gateway.speak_ospf()
+        })?;
         screen.step("alpha and beta are configured over HTTP", || {
             lab.configure_culvert(&alpha, ALPHA)?;
             lab.configure_culvert(&beta, BETA)?;
