@@ -193,6 +193,8 @@ fn nothing_needs_port_500_once_a_nat_is_known() -> Result<()> {
                     cable.charon.swanctl("--rekey --ike far")?;
                     let rekeyed = |event: &Event| matches!(event, Event::IkeRekeyed { .. }).then_some(());
                     ours.event("the IKE SA's rekey", rekeyed)?;
+                    // Until charon deletes the old one it may not have read that there is a new one.
+                    ours.settles(1)?;
                 }
                 ends(&cable, ours)
             })?;
