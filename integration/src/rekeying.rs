@@ -94,11 +94,6 @@ impl Mapped {
         })
     }
 
-    /// Silences all of gamma but the host behind it: its OSPF says something every second.
-    pub fn quieten(&self) -> Result<()> {
-        self.gamma.gateway.run("kill $(cat /run/frr/ospfd.pid)").map(drop)
-    }
-
     /// Echo requests that came to gamma's host.
     fn echoes(&self) -> Result<u64> {
         let all = self.lab.host(GAMMA)?.run("nstat -asz IcmpInEchos")?;

@@ -24,7 +24,6 @@ fn up(connection: &'static str) -> Result<Mapped> {
         "allow_insecure": ["sha1"],
     }))?;
     passes(&mapped)?;
-    mapped.quieten()?;
     Ok(mapped)
 }
 
