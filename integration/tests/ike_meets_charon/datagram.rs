@@ -97,6 +97,14 @@ pub(crate) fn edit(message: &mut Vec<u8>, edit: impl FnOnce(&mut Vec<Payload>)) 
     *message = with_length(std::mem::take(message));
 }
 
+/// The payloads of a message of version 1, with or without the non-ESP marker; `None` of an encrypted one.
+pub(crate) fn payloads_v1(datagram: &[u8]) -> Option<Vec<Payload>> {
+    const ENCRYPTED: u8 = 1;
+    let message = datagram.strip_prefix(&[0; 4]).unwrap_or(datagram);
+    message.get(19).filter(|flags| *flags & ENCRYPTED == 0)?;
+    chain(*message.get(16)?, message.get(HEADER..)?)
+}
+
 /// The first payload of a type.
 pub(crate) fn find(payloads: &mut [Payload], kind: u8) -> Option<&mut Payload> {
     payloads.iter_mut().find(|payload| payload.kind == kind)

@@ -13,14 +13,20 @@ use crate::cable::{Cable, connection, scenario};
 use crate::charon::Settings;
 use crate::datagram;
 use crate::ours::{CHILD, CONNECTION, Ours};
-use crate::relay::Action;
+use crate::relay::{Action, Direction};
 
 const NAT_DETECTION_SOURCE_IP: u16 = 16388;
+/// Of IKEv1, by RFC 3947.
+const NAT_D: u8 = 20;
+const UDP_TUNNEL_DRAFT: u16 = 61_443;
+/// Vendor IDs: MD5 of "RFC 3947" and of "draft-ietf-ipsec-nat-t-ike-03".
+const RFC_3947: [u8; 16] = *b"\x4a\x13\x1c\x81\x07\x03\x58\x45\x5c\x57\x28\xf2\x0e\x95\x45\x2f";
+const DRAFT_03: [u8; 16] = *b"\x7d\x94\x19\xa6\x53\x10\xca\x6f\x2c\x17\x9d\x92\x15\x52\x9d\x56";
 /// What charon's log says of us.
 const BEHIND_NAT: &str = "remote host is behind NAT";
 
 /// Either version: our connection, and charon's side, which is not told to feign a NAT.
-fn version(number: u8) -> (Connection, Settings) {
+pub(crate) fn version(number: u8) -> (Connection, Settings) {
     let mut ours = connection();
     let mut theirs = Settings { version: number, connection: "encap = no", ..Settings::default() };
     if number == 1 {
@@ -119,7 +125,6 @@ fn a_forced_end_has_esp_in_udp_without_any_nat() -> Result<()> {
 /// NAT-D payloads of main mode are covered by no hash: whoever is on the way may have the two float, and no more.
 #[test]
 fn version_1_floats_by_a_forged_nat_d_and_is_up_all_the_same() -> Result<()> {
-    const NAT_D: u8 = 20;
     let cable = Cable::new()?;
     scenario(27, "no NAT, NAT-D forged on the way, IKEv1: ESP in UDP, up", Role::Initiator).judge(|| {
         let (ours, theirs) = version(1);
@@ -227,8 +232,79 @@ fn both_ends_may_be_behind_nats() -> Result<()> {
     Ok(())
 }
 
+/// What was spoken before RFC 3947: its vendor ID is lost on the way, which nothing proves in main mode, and a draft's is left.
+#[test]
+fn version_1_passes_nats_by_the_drafts() -> Result<()> {
+    const BETTER: &[[u8; 16]] = &[RFC_3947, DRAFT_03];
+    // It logs what it reads, number by number.
+    let cable = Cable::with("filelog { main { enc = 3 } }")?;
+    hide(&cable.ours, "192.0.2.1", "192.0.2.51")?;
+    hide(&cable.theirs, "192.0.2.2", "192.0.2.52")?;
+    for (what, role, lost, spoken) in [
+        ("both behind NATs, IKEv1 (draft 03)", Role::Initiator, &BETTER[..1], "ike-03"),
+        ("both behind NATs, IKEv1 (draft 02)", Role::Initiator, BETTER, "ike-02\\n"),
+        ("both behind NATs, IKEv1 (draft 02)", Role::Responder, BETTER, "ike-02\\n"),
+    ] {
+        scenario(27, what, role).judge(|| {
+            let (mut ours, theirs) = version(1);
+            ours.remote = [192, 0, 2, 52].into();
+            ours.children.iter_mut().for_each(|child| child.start = false);
+            let theirs = Settings { connection: "encap = no\n remote_addrs = 192.0.2.51", ..theirs };
+            cable.charon.load(&theirs)?;
+            let before = cable.charon.log()?.len();
+            let ours = cable.engine(ours)?;
+            let strip = Action::Change(Box::new(move |bytes: &mut Vec<u8>| {
+                datagram::edit(bytes, |payloads| {
+                    payloads.retain(|payload| !lost.iter().any(|id| payload.body == *id));
+                });
+            }));
+            match role {
+                Role::Initiator => {
+                    ours.state().out.script(0, strip);
+                    ours.command(Command::InitiateChild(CHILD));
+                }
+                Role::Responder => {
+                    ours.state().inward.script(0, strip);
+                    cable.charon.try_swanctl("--initiate --child net --timeout 10")?;
+                }
+            }
+            ours.settles(1)?;
+            cable
+                .charon
+                .logs_after(before, &format!("received draft-ietf-ipsec-nat-t-{spoken} vendor ID"))?;
+            ensure!(
+                !cable.charon.log()?[before..].contains("received NAT-T (RFC 3947)"),
+                "the RFC's is left"
+            );
+            encapsulated(&cable, &ours)?;
+            draft_numbers(&ours)?;
+            // Of our quick mode: UDP-Encapsulated-Tunnel as the drafts number it.
+            cable.charon.logs_after(before, &format!("=> {UDP_TUNNEL_DRAFT}"))?;
+            rekeys(&cable, &ours)?;
+            ends(&cable, ours)
+        })?;
+    }
+    Ok(())
+}
+
+/// All NAT-D payloads of main mode, two in each of messages 3 and 4, have the drafts' type.
+fn draft_numbers(ours: &Ours) -> Result<()> {
+    const MAIN_MODE: u8 = 2;
+    const NAT_D_DRAFT: u8 = 130;
+    let wire = ours.state().wire.clone();
+    for direction in [Direction::Out, Direction::In] {
+        let of_end = wire.iter().filter(|datagram| datagram.direction == direction);
+        let main_mode = of_end.filter(|datagram| datagram::exchange(&datagram.bytes) == Some(MAIN_MODE));
+        let payloads = main_mode.filter_map(|datagram| datagram::payloads_v1(&datagram.bytes)).flatten();
+        let kinds: Vec<u8> = payloads.map(|payload| payload.kind).collect();
+        let count = |kind: u8| kinds.iter().filter(|found| **found == kind).count();
+        ensure!(count(NAT_D_DRAFT) == 2 && count(NAT_D) == 0, "{direction:?} {kinds:?}");
+    }
+    Ok(())
+}
+
 /// A NAT in the namespace itself: what its address sends is seen at another one, and found there.
-fn hide(namespace: &Namespace, inner: &str, public: &str) -> Result<()> {
+pub(crate) fn hide(namespace: &Namespace, inner: &str, public: &str) -> Result<()> {
     namespace.ip(&format!("addr add {public}/24 dev eth0"))?;
     for line in [
         "add table ip nat".to_owned(),
