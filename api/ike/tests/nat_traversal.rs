@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use ike::sim::{Nat, Simulation, Weather, setup};
 use ike::*;
+use zeroize::Zeroizing;
 
 const FIRST: ChildId = ChildId(1);
 const INNER: [&str; 2] = ["10.0.0.1", "172.16.0.2"];
@@ -313,4 +314,29 @@ fn version_1_takes_the_address_of_transport_mode_only_as_the_original_one() {
         matches!(event, Event::ChildDown { cause: Cause::TsUnacceptable { .. }, .. })
     };
     assert!(sim.hosts[1].events.iter().any(refused), "{:?}", sim.hosts[1].events);
+}
+
+/// Main mode chooses the key by the NAT's address: whoever else is behind it may have another.
+#[test]
+fn a_wrong_key_from_behind_a_nat_is_told_as_what_it_may_be() {
+    let key = |text: &[u8]| Authentication::pre_shared_key(PreSharedKey(Zeroizing::new(text.to_vec())));
+    for (inside, named) in [(&[0][..], true), (&[], false)] {
+        let mut sim = changed(1, inside, Mode::Tunnel, |side, connection| {
+            if side == 0 {
+                connection.authentication = key(b"the key of another peer");
+            }
+        });
+        sim.run(Duration::from_secs(120));
+        let details: Vec<&String> = sim.hosts[1]
+            .events
+            .iter()
+            .filter_map(|(_, event)| match event {
+                Event::IkeDown { cause: Cause::AuthenticationFailed { detail, .. }, .. } => Some(detail),
+                _ => None,
+            })
+            .collect();
+        let told =
+            details.iter().any(|detail| detail.contains("only the pre-shared key of the NAT's address"));
+        assert!(!details.is_empty() && told == named, "{inside:?}: {details:?}");
+    }
 }

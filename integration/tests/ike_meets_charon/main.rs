@@ -26,6 +26,7 @@ mod mobike;
 mod names;
 mod narrowing;
 mod nat;
+mod neighbours_v1;
 mod ours;
 mod pieces;
 mod pki;

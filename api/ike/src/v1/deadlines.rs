@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::peer::Peer;
 use super::phase_one::{Life, PhaseOne, Stage};
+use super::proof::Method;
 use super::quick::Step;
 use crate::exchange::{Due, after, earlier};
 use crate::v2::core::Core;
@@ -47,14 +48,18 @@ impl Peer {
             None | Some(Due::Nothing) => {
                 let expired = now >= after(found.created_at, core.limits.half_open_timeout);
                 if found.is_half_open() && expired {
-                    let refused = matches!(
-                        &found.stage,
-                        Stage::KeyAnswered(keyed) | Stage::AggressiveAnswered { keyed, .. } if keyed.refused
-                    );
+                    let refused = match &found.stage {
+                        Stage::KeyAnswered(keyed) | Stage::AggressiveAnswered { keyed, .. }
+                            if keyed.refused =>
+                        {
+                            Some((keyed.suite.method, found.nat.remote))
+                        }
+                        _ => None,
+                    };
                     found.stage = Stage::Closed;
                     core.count("half_open_expired");
-                    if refused {
-                        self.refused(core, now);
+                    if let Some((method, behind_nat)) = refused {
+                        self.refused(core, now, method, behind_nat);
                     }
                 }
                 return;
@@ -174,7 +179,7 @@ impl Peer {
 
     /// A peer did not prove its identity in time. Where others have its address, it may have been one of them: main mode
     /// knows whose pre-shared key to use by the address alone (RFC 2409 section 5.4). Those that are down are told too.
-    fn refused(&mut self, core: &mut Core, now: Instant) {
+    fn refused(&mut self, core: &mut Core, now: Instant, method: Method, behind_nat: bool) {
         let ours = &self.config;
         let neighbours: Vec<_> = core
             .connections
@@ -187,14 +192,21 @@ impl Peer {
             })
             .map(|(id, state)| (id, state.config().children.iter().any(|child| core.has_pair(child.id))))
             .collect();
-        let detail = if neighbours.is_empty() {
-            "its proof of identity was wrong: the keys or the identities differ"
-        } else {
-            "its proof of identity was wrong: the keys or the identities differ; several connections have its address, \
-             where main mode knows only one pre-shared key: give them the same, or use certificates or version 2"
-        };
+        let mut detail = "its proof of identity was wrong: the keys or the identities differ".to_owned();
+        match (neighbours.is_empty(), method, behind_nat) {
+            (false, _, behind_nat) => {
+                detail += if behind_nat { "; it is behind a NAT, and" } else { ";" };
+                detail += " several connections have its address, where main mode knows only one pre-shared key: give \
+                           them the same, or use certificates or version 2";
+            }
+            (true, Method::PreSharedKey, true) => {
+                detail += "; it is behind a NAT, where main mode knows only the pre-shared key of the NAT's address: it \
+                           may be another peer there, with a key of its own";
+            }
+            _ => {}
+        }
         let side = "we refused the peer";
-        let cause = Cause::AuthenticationFailed { side, detail: detail.to_owned() };
+        let cause = Cause::AuthenticationFailed { side, detail };
         self.down(core, now, cause.clone());
         for (connection, _) in neighbours.into_iter().filter(|(_, serves)| !serves) {
             core.event(Event::IkeDown { connection, cause: cause.clone(), retry_in: None });
