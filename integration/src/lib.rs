@@ -31,3 +31,4 @@ pub mod sniffer;
 pub mod supervisor;
 pub mod veth;
 pub mod wait;
+pub mod witness;

@@ -36,7 +36,27 @@ pub struct KeyRecord {
     pub sk_p: [Vec<u8>; 2],
 }
 
+impl Made {
+    /// What a decoder needs of this: for each SA a line with the name of one of Wireshark's tables of keys, a blank, and a row
+    /// for that table.
+    pub fn wireshark_rows(&self) -> String {
+        let ikev2 = self.ike_sas.iter().map(|record| format!("ikev2_decryption_table {}\n", record.row()));
+        let ikev1 = self
+            .phase_ones
+            .iter()
+            .map(|record| format!("ikev1_decryption_table {:016x},{}\n", record.cookie_i, hex(&record.key)));
+        ikev2.chain(ikev1).collect()
+    }
+}
+
 impl KeyRecord {
+    fn row(&self) -> String {
+        let Self { spi_i, spi_r, sk_a: [ai, ar], sk_e: [ei, er], .. } = self;
+        let [ai, ar, ei, er] = [ai, ar, ei, er].map(|key| hex(key));
+        let (cipher, integrity) = (cipher(self.encryption()), integrity(self.integrity()));
+        format!("{spi_i:016x},{spi_r:016x},{ei},{er},\"{cipher}\",{ai},{ar},\"{integrity}\"")
+    }
+
     /// The cipher.
     pub fn encryption(&self) -> IkeEncryption {
         self.suite.cipher.encryption()
@@ -101,6 +121,34 @@ impl PhaseOneRecord {
             key: key.to_vec(),
         }
     }
+}
+
+/// Names of Wireshark 4.0; it does not know the last.
+fn cipher(encryption: IkeEncryption) -> &'static str {
+    match encryption {
+        IkeEncryption::Aes128Gcm16 => "AES-GCM-128 with 16 octet ICV [RFC5282]",
+        IkeEncryption::Aes256Gcm16 => "AES-GCM-256 with 16 octet ICV [RFC5282]",
+        IkeEncryption::Aes128Cbc => "AES-CBC-128 [RFC3602]",
+        IkeEncryption::Aes192Cbc => "AES-CBC-192 [RFC3602]",
+        IkeEncryption::Aes256Cbc => "AES-CBC-256 [RFC3602]",
+        IkeEncryption::TripleDesCbc => "3DES [RFC2451]",
+        IkeEncryption::ChaCha20Poly1305 => "ChaCha20-Poly1305 [RFC7634]",
+    }
+}
+
+fn integrity(hash: Option<Hash>) -> &'static str {
+    match hash {
+        None => "NONE [RFC4306]",
+        Some(Hash::Md5) => "HMAC_MD5_96 [RFC2403]",
+        Some(Hash::Sha1) => "HMAC_SHA1_96 [RFC2404]",
+        Some(Hash::Sha2_256) => "HMAC_SHA2_256_128 [RFC4868]",
+        Some(Hash::Sha2_384) => "HMAC_SHA2_384_192 [RFC4868]",
+        Some(Hash::Sha2_512) => "HMAC_SHA2_512_256 [RFC4868]",
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 thread_local! {

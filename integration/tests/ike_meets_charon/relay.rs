@@ -6,14 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-/// Seen from our engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Direction {
-    /// To the peer.
-    Out,
-    /// From the peer.
-    In,
-}
+pub(crate) use integration::witness::Direction;
 
 /// What to do with the first copy of a message.
 pub(crate) enum Action {

@@ -6,13 +6,9 @@
 
 mod charon_keys;
 mod doubts;
-mod foreign_hand;
-mod message;
-mod tshark;
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
@@ -21,9 +17,8 @@ use ike::ChildPair;
 use ike::key_log::Made;
 use integration::leftovers::KEEP_FILES;
 use integration::pcap;
-
-use crate::relay::Direction;
-use message::Message;
+use integration::witness::keys::Keys;
+use integration::witness::{self, Direction};
 
 /// What an engine leaves behind.
 #[derive(Clone, Default)]
@@ -120,51 +115,13 @@ pub(crate) fn log(path: PathBuf) {
 
 impl Seen {
     fn judge(&self, dir: &Path) -> Result<()> {
-        let capture = dir.join("engine.pcap");
-        let messages: Vec<_> = self.engines.iter().flat_map(|engine| &engine.messages).collect();
-        let keys: Vec<_> = self.engines.iter().map(|engine| &engine.keys).collect();
-        let (messages, by_hand) =
-            foreign_hand::opened(&messages, &keys, dir).context("Python's cryptography and our messages")?;
-        let messages: Vec<_> = messages.iter().collect();
-        let datagrams = apart(&messages);
-        pcap::write(&capture, &datagrams)?;
-        let decoded = tshark::decode(&capture, &messages, &keys).context("tshark and our messages")?;
+        let messages: Vec<_> = self.engines.iter().flat_map(|engine| engine.messages.clone()).collect();
+        let told: String = self.engines.iter().map(|engine| engine.keys.wireshark_rows()).collect();
+        let read = witness::read(&dir.join("engine.pcap"), &messages, &Keys::parse(&told)?)?;
         let established: usize = self.engines.iter().map(|engine| engine.established.len()).sum();
-        ensure!(decoded.opened + by_hand >= established, "{established} SAs, and {decoded}");
+        ensure!(read.opened + read.by_hand >= established, "{established} SAs, and {read}");
         let compared = charon_keys::compare(&self.logs, &self.engines).context("charon's keys and ours")?;
-        if by_hand > 0 {
-            println!(
-                "witness: tshark cannot open chacha20-poly1305; Python's cryptography opened {by_hand} messages of ours"
-            );
-        }
-        println!("witness: {decoded}; {compared}");
+        println!("witness: {read}; {compared}");
         Ok(())
     }
-}
-
-/// The messages with addresses of its own for each IKE SA, and for the requests of each end: tshark puts the pieces of
-/// messages together by addresses and message id alone.
-fn apart(messages: &[&(Direction, pcap::Datagram)]) -> Vec<pcap::Datagram> {
-    let mut places = BTreeMap::new();
-    let mut moved = Vec::new();
-    for (direction, datagram) in messages {
-        // In version 1, which has one chain of IVs for both ends, tshark knows the initiator by its address.
-        let key = Message::of(datagram).map(|message| {
-            let answers = message.version == 2 && message.response;
-            (message.spis.0, answers == (*direction == Direction::Out) && message.version == 2)
-        });
-        let next = places.len();
-        let [.., high, low] = places.entry(key).or_insert(next).to_be_bytes();
-        let (ours, theirs) = (IpAddr::from([10, high, low, 1]), IpAddr::from([10, high, low, 2]));
-        let (source, destination) = match direction {
-            Direction::Out => (ours, theirs),
-            Direction::In => (theirs, ours),
-        };
-        moved.push(pcap::Datagram {
-            source: SocketAddr::new(source, datagram.source.port()),
-            destination: SocketAddr::new(destination, datagram.destination.port()),
-            payload: datagram.payload.clone(),
-        });
-    }
-    moved
 }

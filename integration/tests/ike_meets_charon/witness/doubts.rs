@@ -4,12 +4,13 @@ use anyhow::{Context, Result, ensure};
 use ike::sim::setup;
 use ike::{Command, Connection, IkeEncryption, Ikev1, Limits, Version};
 
-use super::message::{Form, HEADER, Message};
+use integration::witness::Direction;
+use integration::witness::message::{Form, HEADER, Message};
+
 use super::{SEEN, Seen, Testimony};
 use crate::cable::{Cable, connection, limits};
 use crate::charon::Settings;
 use crate::ours::{CONNECTION, Ours};
-use crate::relay::Direction;
 
 type Lie = (&'static str, fn(&mut Testimony));
 

@@ -2,22 +2,20 @@
 //! every encrypted one must open.
 //!
 //! tshark 4.0 opens all ciphers of our IKE SAs but ChaCha20-Poly1305, and checks the integrity of IKEv2. What it lacks was
-//! opened before, by [`super::foreign_hand`].
+//! opened before, by `foreign_hand`.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
-use ike::key_log::{KeyRecord, Made};
-use ike::{Hash, IkeEncryption};
-use integration::command::finish;
-use integration::pcap::Datagram;
 
+use super::keys::Keys;
 use super::message::{Form, Message};
-use crate::relay::Direction;
+use super::{Direction, all_at_once};
+use crate::command::finish;
+use crate::pcap::Datagram;
 
 /// The fields that are asked for, in [`Row`]'s order.
 const FIELDS: [&str; 8] = [
@@ -36,16 +34,10 @@ const WARNING: u32 = 0x0060_0000;
 /// How many messages of ours were read.
 #[derive(Default)]
 pub(super) struct Decoded {
-    clear: usize,
+    /// In clear.
+    pub(super) clear: usize,
     /// Decrypted.
     pub(super) opened: usize,
-}
-
-impl fmt::Display for Decoded {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { clear, opened } = self;
-        write!(formatter, "tshark read {clear} clear messages of ours and opened {opened}")
-    }
 }
 
 /// What tshark says of a frame.
@@ -63,23 +55,21 @@ struct Row {
 }
 
 /// Has the capture read, in which the messages stand in this order.
-pub(super) fn decode(capture: &Path, messages: &[&(Direction, Datagram)], keys: &[&Made]) -> Result<Decoded> {
-    let mut ike_sas: BTreeMap<(u64, u64), Vec<&KeyRecord>> = BTreeMap::new();
-    for record in keys.iter().flat_map(|made| &made.ike_sas) {
-        ike_sas.entry((record.spi_i, record.spi_r)).or_default().push(record);
-    }
+pub(super) fn decode(capture: &Path, messages: &[(Direction, Datagram)], keys: &Keys) -> Result<Decoded> {
+    let Keys { ike_sas, phase_ones } = keys;
     // tshark has one set of keys for an SA. Where IKE_INTERMEDIATE changed them, it reads all once more for each set, and
     // a message must open with one of them.
     let generations = ike_sas.values().map(Vec::len).max().unwrap_or(1);
-    let mut readings = Vec::new();
-    for generation in 0..generations {
+    let reading = |generation: usize| {
         let table: String = ike_sas
             .values()
             .filter_map(|records| records.get(generation.min(records.len() - 1)))
-            .filter_map(|record| line(record))
+            .filter(|record| record.is_known_to_tshark())
+            .map(|record| record.line())
             .collect();
-        readings.push(read(capture, &table, keys)?);
-    }
+        read(capture, generation, &table, phase_ones)
+    };
+    let readings = all_at_once(generations, reading)?;
     let mut decoded = Decoded::default();
     for (index, (_, datagram)) in messages.iter().enumerate().filter(|(_, (from, _))| *from == Direction::Out)
     {
@@ -129,15 +119,10 @@ fn judge(message: &Message, row: &Row) -> Result<()> {
     Ok(())
 }
 
-/// One run of tshark, with these lines as the table of IKEv2's keys.
-fn read(capture: &Path, ikev2: &str, keys: &[&Made]) -> Result<BTreeMap<usize, Row>> {
-    let home = capture.with_extension("wireshark");
+/// One run of tshark, with a number of its own, and with these lines as its tables of keys.
+fn read(capture: &Path, number: usize, ikev2: &str, ikev1: &str) -> Result<BTreeMap<usize, Row>> {
+    let home = capture.with_extension(format!("wireshark-{number}"));
     fs::create_dir_all(&home)?;
-    let ikev1: String = keys
-        .iter()
-        .flat_map(|made| &made.phase_ones)
-        .map(|record| format!("{:016x},{}\n", record.cookie_i, hex(&record.key)))
-        .collect();
     fs::write(home.join("ikev1_decryption_table"), ikev1)?;
     fs::write(home.join("ikev2_decryption_table"), ikev2)?;
     let mut tshark = Command::new("tshark");
@@ -167,41 +152,4 @@ fn row(line: &str) -> Result<(usize, Row)> {
 
 fn numbers<T: std::str::FromStr<Err = std::num::ParseIntError>>(cell: &str) -> Result<Vec<T>> {
     cell.split(',').filter(|text| !text.is_empty()).map(|text| Ok(text.parse()?)).collect()
-}
-
-/// A line of the table of IKEv2's keys; `None` with a cipher that tshark does not know.
-fn line(record: &KeyRecord) -> Option<String> {
-    let cipher = cipher(record.encryption())?;
-    let integrity = integrity(record.integrity());
-    let KeyRecord { spi_i, spi_r, sk_a, sk_e, .. } = record;
-    let [ai, ar, ei, er] = [&sk_a[0], &sk_a[1], &sk_e[0], &sk_e[1]].map(|key| hex(key));
-    Some(format!("{spi_i:016x},{spi_r:016x},{ei},{er},\"{cipher}\",{ai},{ar},\"{integrity}\"\n"))
-}
-
-/// Names of Wireshark 4.0; `None` for what it does not know.
-pub(super) fn cipher(encryption: IkeEncryption) -> Option<&'static str> {
-    Some(match encryption {
-        IkeEncryption::Aes128Gcm16 => "AES-GCM-128 with 16 octet ICV [RFC5282]",
-        IkeEncryption::Aes256Gcm16 => "AES-GCM-256 with 16 octet ICV [RFC5282]",
-        IkeEncryption::Aes128Cbc => "AES-CBC-128 [RFC3602]",
-        IkeEncryption::Aes192Cbc => "AES-CBC-192 [RFC3602]",
-        IkeEncryption::Aes256Cbc => "AES-CBC-256 [RFC3602]",
-        IkeEncryption::TripleDesCbc => "3DES [RFC2451]",
-        IkeEncryption::ChaCha20Poly1305 => return None,
-    })
-}
-
-fn integrity(hash: Option<Hash>) -> &'static str {
-    match hash {
-        None => "NONE [RFC4306]",
-        Some(Hash::Md5) => "HMAC_MD5_96 [RFC2403]",
-        Some(Hash::Sha1) => "HMAC_SHA1_96 [RFC2404]",
-        Some(Hash::Sha2_256) => "HMAC_SHA2_256_128 [RFC4868]",
-        Some(Hash::Sha2_384) => "HMAC_SHA2_384_192 [RFC4868]",
-        Some(Hash::Sha2_512) => "HMAC_SHA2_512_256 [RFC4868]",
-    }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

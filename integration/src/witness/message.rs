@@ -1,9 +1,9 @@
 //! What can be seen of a message from outside (RFC 7296 section 3.1, RFC 2408 section 3.1), with no code of the engine.
 
-use integration::pcap::Datagram;
+use crate::pcap::Datagram;
 
 /// Length of the header.
-pub(super) const HEADER: usize = 28;
+pub const HEADER: usize = 28;
 const NAT_PORT: u16 = 4500;
 /// Payload types.
 const ENCRYPTED: u8 = 46;
@@ -16,40 +16,49 @@ const RESPONSE: u8 = 0x20;
 
 /// How a message's payloads are borne.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub enum Form {
     /// For all to see.
     Clear,
     /// Encrypted.
     Sealed,
     /// A piece of a message, encrypted itself (RFC 7383).
-    SealedPiece { last: bool },
+    SealedPiece {
+        /// No piece is behind it.
+        last: bool,
+    },
     /// A piece of a message of IKEv1, encrypted or not.
-    Piece { last: bool },
+    Piece {
+        /// No piece is behind it.
+        last: bool,
+    },
 }
 
 /// A message.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Message {
-    pub(super) version: u8,
+pub struct Message {
+    /// Major version.
+    pub version: u8,
     /// SPIs or cookies.
-    pub(super) spis: (u64, u64),
-    pub(super) exchange: u8,
+    pub spis: (u64, u64),
+    /// Type of its exchange.
+    pub exchange: u8,
     /// An answer, in version 2.
-    pub(super) response: bool,
+    pub response: bool,
     /// Type of the first payload.
-    pub(super) first: u8,
-    pub(super) form: Form,
+    pub first: u8,
+    /// How its payloads are borne.
+    pub form: Form,
 }
 
 impl Message {
     /// The message in a datagram, without the marker that tells it from ESP; `None` for a keepalive or ESP.
-    pub(super) fn bytes(datagram: &Datagram) -> Option<&[u8]> {
+    pub fn bytes(datagram: &Datagram) -> Option<&[u8]> {
         let marked = [datagram.source.port(), datagram.destination.port()].contains(&NAT_PORT);
         if marked { datagram.payload.strip_prefix(&[0; 4]) } else { Some(&datagram.payload) }
     }
 
     /// What a datagram bears; `None` for a keepalive or ESP.
-    pub(super) fn of(datagram: &Datagram) -> Option<Self> {
+    pub fn of(datagram: &Datagram) -> Option<Self> {
         let bytes = Self::bytes(datagram)?;
         let header = bytes.get(..HEADER)?;
         let spi = |at: usize| Some(u64::from_be_bytes(header.get(at..at + 8)?.try_into().ok()?));

@@ -7,14 +7,12 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use ike::IkeEncryption;
-use ike::key_log::Made;
-use integration::command::finish;
-use integration::pcap::Datagram;
 
+use super::Direction;
+use super::keys::Keys;
 use super::message::{Form, HEADER, Message};
-use super::tshark;
-use crate::relay::Direction;
+use crate::command::finish;
+use crate::pcap::Datagram;
 
 const SCRIPT: &str = include_str!("chacha20_poly1305.py");
 /// Generic header of a payload (RFC 7296 section 3.2).
@@ -36,9 +34,9 @@ struct Piece {
 
 /// The messages, those of ours that tshark cannot decrypt in clear and in one piece; and how many were opened for that.
 pub(super) fn opened(
-    messages: &[&(Direction, Datagram)],
-    keys: &[&Made],
-    dir: &Path,
+    messages: &[(Direction, Datagram)],
+    keys: &Keys,
+    capture: &Path,
 ) -> Result<(Vec<(Direction, Datagram)>, usize)> {
     let mut lines = String::new();
     let mut sealed = Vec::new();
@@ -51,7 +49,7 @@ pub(super) fn opened(
     }
     // What stands in a message's place, if anything does.
     let mut clear: BTreeMap<usize, Option<Datagram>> = BTreeMap::new();
-    for pieces in wholes(messages, &sealed, &plains(&lines, sealed.len(), dir)?)?.values() {
+    for pieces in wholes(messages, &sealed, &plains(&lines, sealed.len(), capture)?)?.values() {
         let first = pieces.iter().find(|piece| piece.place.0 == 1).context("no first piece")?;
         let total = first.place.1;
         for number in 1..=total {
@@ -73,22 +71,21 @@ pub(super) fn opened(
 }
 
 /// What the script is told of a message; `None` of one that tshark reads.
-fn line(datagram: &Datagram, keys: &[&Made]) -> Result<Option<String>> {
+fn line(datagram: &Datagram, keys: &Keys) -> Result<Option<String>> {
     let Some(message) = Message::of(datagram).filter(|message| message.form != Form::Clear) else {
         return Ok(None);
     };
-    let records = keys.iter().flat_map(|made| &made.ike_sas);
-    let records = records.filter(|record| (record.spi_i, record.spi_r) == message.spis);
-    let unread: Vec<_> = records.filter(|record| tshark::cipher(record.encryption()).is_none()).collect();
-    let Some(record) = unread.first() else { return Ok(None) };
-    let name = record.encryption();
-    ensure!(name == IkeEncryption::ChaCha20Poly1305, "nobody here opens {name:?}");
+    let records = keys.ike_sas.get(&message.spis).into_iter().flatten();
+    let unread: Vec<_> = records.filter(|record| !record.is_known_to_tshark()).collect();
+    if unread.is_empty() {
+        return Ok(None);
+    }
     let bytes = Message::bytes(datagram).context("no message")?;
     let (front, body) = bytes.split_at(HEADER + PAYLOAD_HEADER + if is_piece(&message) { PLACE } else { 0 });
     let (iv, body) = body.split_at(IV);
-    let of_initiator = usize::from(front[19] & INITIATOR == 0);
-    let keys: Vec<String> = unread.iter().map(|record| tshark::hex(&record.sk_e[of_initiator])).collect();
-    let [iv, associated, body] = [iv, front, body].map(tshark::hex);
+    let of_initiator = front[19] & INITIATOR != 0;
+    let keys: Vec<&str> = unread.iter().map(|record| record.sk_e(of_initiator)).collect();
+    let [iv, associated, body] = [iv, front, body].map(hex);
     Ok(Some(format!("{} {iv} {associated} {body}\n", keys.join(","))))
 }
 
@@ -97,11 +94,11 @@ fn is_piece(message: &Message) -> bool {
 }
 
 /// What the script has opened, in hexadecimal, padding included.
-fn plains(lines: &str, count: usize, dir: &Path) -> Result<Vec<String>> {
+fn plains(lines: &str, count: usize, capture: &Path) -> Result<Vec<String>> {
     if lines.is_empty() {
         return Ok(Vec::new());
     }
-    let file = dir.join("engine.chacha20");
+    let file = capture.with_extension("chacha20");
     fs::write(&file, lines)?;
     // Debian's python, which has Debian's cryptography.
     let said = finish(Command::new("/usr/bin/python3").args(["-c", SCRIPT]).arg(&file))?;
@@ -112,13 +109,13 @@ fn plains(lines: &str, count: usize, dir: &Path) -> Result<Vec<String>> {
 
 /// The pieces that were opened, by the message that they are of: its SPIs, flags and id.
 fn wholes(
-    messages: &[&(Direction, Datagram)],
+    messages: &[(Direction, Datagram)],
     sealed: &[usize],
     plains: &[String],
 ) -> Result<BTreeMap<Vec<u8>, Vec<Piece>>> {
     let mut wholes: BTreeMap<Vec<u8>, Vec<Piece>> = BTreeMap::new();
     for (&index, plain) in sealed.iter().zip(plains) {
-        let (_, datagram) = messages[index];
+        let (_, datagram) = &messages[index];
         let bytes = Message::bytes(datagram).context("no message")?;
         let piece = Message::of(datagram).is_some_and(|message| is_piece(&message));
         let at = HEADER + PAYLOAD_HEADER;
@@ -129,6 +126,10 @@ fn wholes(
         wholes.entry(whole).or_default().push(Piece { index, place, content });
     }
     Ok(wholes)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What is before the padding.
