@@ -39,6 +39,10 @@ pub struct Run {
     /// What to log, like `info,control=debug`
     #[arg(long, default_value = "info", value_name = "FILTER")]
     pub log: String,
+    /// Append the keys of IKE SAs to this file: whoever has it reads what they protect
+    #[cfg(feature = "key-log")]
+    #[arg(long, value_name = "FILE")]
+    pub ike_key_log: Option<PathBuf>,
 }
 
 /// What else culvertd does.

@@ -50,6 +50,8 @@ async fn run(arguments: Run) -> Result<()> {
     };
     let keeper = api::KeptIkeSas(store.clone());
     let config = control::Config::new(arguments.run_dir);
+    #[cfg(feature = "key-log")]
+    let config = config.with_ike_key_log(arguments.ike_key_log);
     let mut running = tokio::spawn(control::run(config, desired, keeper, inbox, asked_to_stop(stopped)));
     let stop_serving = server.stopper();
     let mut serving = tokio::spawn(server.serve(api::router::router(gateway)));

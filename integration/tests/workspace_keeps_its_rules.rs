@@ -78,26 +78,55 @@ fn a_crate_imports_only_what_the_map_allows() {
     }
 }
 
-/// Keys of IKE SAs come out of the engine in tests alone.
+/// Keys of IKE SAs come out of the engine in tests alone: what is shipped has no code for it, and no argument. The feature is
+/// handed from crate to crate, is on by default nowhere, and nothing but tests asks for it.
 #[test]
 fn nothing_that_is_shipped_logs_keys() {
+    const LOG: &str = "key-log";
+    const HANDED_ON: &[(&str, &str)] = &[("api", "control/key-log"), ("control", "ike/key-log")];
     let metadata = metadata();
     let mut enabled = Vec::new();
     for package in array(&metadata["packages"]) {
+        let name = text(&package["name"]);
         for dependency in array(&package["dependencies"]) {
-            let logs = strings(&dependency["features"]).any(|feature| feature == "key-log");
+            let logs = strings(&dependency["features"]).any(|feature| feature == LOG);
             if logs && dependency["kind"].as_str() != Some("dev") {
-                enabled.push(text(&package["name"]).to_owned());
+                enabled.push(name.to_owned());
             }
         }
-        let forwarded = package["features"].as_object().expect("features").iter();
-        let forwards =
-            forwarded.flat_map(|(_, enables)| strings(enables)).any(|name| name.ends_with("/key-log"));
-        if forwards {
-            enabled.push(text(&package["name"]).to_owned());
+        for (feature, enables) in package["features"].as_object().expect("features") {
+            let asks = strings(enables).filter(|other| *other == LOG || other.ends_with("/key-log"));
+            let unasked = asks.filter(|other| feature != LOG || !HANDED_ON.contains(&(name, other)));
+            enabled.extend(unasked.map(|other| format!("{name}: {feature} enables {other}")));
         }
     }
     assert!(enabled.is_empty(), "key-log outside of tests: {enabled:?}");
+
+    let shipped = features_of(&[]);
+    assert!(shipped.iter().any(|line| line.starts_with("ike ")), "{shipped:?}");
+    let logs: Vec<_> = shipped.iter().filter(|line| line.contains(LOG)).collect();
+    assert!(logs.is_empty(), "deploy/demo builds {logs:?}");
+    // The same look at what the lab runs finds it.
+    assert!(
+        features_of(&["--all-features"]).iter().any(|line| line.starts_with("ike ") && line.contains(LOG))
+    );
+    for script in tracked(&["deploy/*", "integration/bench"]) {
+        let said = std::fs::read_to_string(root().join(&script)).unwrap_or_default();
+        assert!(!said.contains("--all-features") && !said.contains(LOG), "{script} asks for features");
+    }
+}
+
+/// The packages that `deploy/demo` builds, each with its features, as cargo resolves them with these arguments.
+fn features_of(arguments: &[&str]) -> Vec<String> {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--edges", "no-dev", "--prefix", "none", "--format", "{p} {f}"])
+        .args(["-p", "api", "-p", "dataplane", "-p", "integration"])
+        .args(arguments)
+        .current_dir(root())
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "cargo tree: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
 }
 
 /// Each crate asks for it by itself: whoever builds it without the others wipes as much.

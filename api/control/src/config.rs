@@ -18,6 +18,8 @@ pub struct Config {
     /// control plane takes them over.
     pub delete_sas_on_exit: bool,
     capacities: Capacities,
+    #[cfg(feature = "key-log")]
+    pub(crate) ike_key_log: Option<PathBuf>,
 }
 
 impl Config {
@@ -30,6 +32,8 @@ impl Config {
             resync_every: Duration::from_secs(30),
             delete_sas_on_exit: false,
             capacities: Capacities::default(),
+            #[cfg(feature = "key-log")]
+            ike_key_log: None,
         }
     }
 
@@ -37,6 +41,14 @@ impl Config {
     #[must_use]
     pub fn with_capacities(mut self, capacities: Capacities) -> Self {
         self.capacities = capacities;
+        self
+    }
+
+    /// Appends the keys of IKE SAs to this file as they are made.
+    #[cfg(feature = "key-log")]
+    #[must_use]
+    pub fn with_ike_key_log(mut self, file: Option<PathBuf>) -> Self {
+        self.ike_key_log = file;
         self
     }
 

@@ -5,6 +5,8 @@
 //! A panic inside the engine is caught: the engine is replaced by a new one with the same connections, and the SAs of
 //! the old one stay in use until new ones replace them.
 
+#[cfg(feature = "key-log")]
+pub(crate) mod key_log;
 mod sockets;
 mod write_ahead;
 
@@ -45,6 +47,8 @@ pub(crate) struct Driver {
     orphaned: bool,
     /// When the engine was told the time of day.
     told_at: Option<Instant>,
+    #[cfg(feature = "key-log")]
+    key_log: key_log::KeyLog,
 }
 
 impl Driver {
@@ -66,8 +70,16 @@ impl Driver {
             panics: 0,
             orphaned: false,
             told_at: None,
+            #[cfg(feature = "key-log")]
+            key_log: key_log::KeyLog::default(),
         };
         Ok((driver, datagrams))
+    }
+
+    /// Has the keys that the engine makes from now on written there.
+    #[cfg(feature = "key-log")]
+    pub(crate) fn logging_keys(self, key_log: key_log::KeyLog) -> Self {
+        Self { key_log, ..self }
     }
 
     /// Makes the connections of the engine these. Those that are new go on with IKE SAs of an engine before.
@@ -199,7 +211,11 @@ impl Driver {
     /// One call into the engine; `None` when it panicked and was replaced.
     fn guard<T>(&mut self, call: impl FnOnce(&mut Engine) -> T) -> Option<T> {
         // Unwind safe: after a panic nothing of the engine is looked at again.
-        if let Ok(value) = catch_unwind(AssertUnwindSafe(|| call(&mut self.engine))) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| call(&mut self.engine)));
+        // On the thread that they were made on, and before what they protect leaves.
+        #[cfg(feature = "key-log")]
+        self.key_log.write(&ike::key_log::take());
+        if let Ok(value) = outcome {
             return Some(value);
         }
         self.panics += 1;

@@ -25,6 +25,8 @@ use tokio::sync::mpsc;
 
 use crate::compile::{Compiled, PolicyKey};
 use crate::config::Config;
+#[cfg(feature = "key-log")]
+use crate::driver::key_log::KeyLog;
 use crate::driver::{Datagram, Driver};
 use crate::executor::{Executor, Progress};
 use crate::handle::{Inbox, Order, Shared};
@@ -92,6 +94,11 @@ pub async fn run(
     let keeping = keeper::start(keeper);
     let follows = executor.sas().entries().next().is_some();
     let (driver, datagrams) = Driver::new(follows, keeping.changes).map_err(system("randomness"))?;
+    #[cfg(feature = "key-log")]
+    let driver = match &config.ike_key_log {
+        Some(path) => driver.logging_keys(KeyLog::open(path).map_err(system("the log of keys"))?),
+        None => driver,
+    };
     let Inbox { shared, orders } = inbox;
     let inputs = Inputs { from_server, datagrams, stored: keeping.stored, orders, announcements };
     let mut gateway = Gateway::new(config, region, executor, events, kernel, driver, shared);
