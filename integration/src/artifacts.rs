@@ -22,7 +22,7 @@ pub fn binary(name: &str) -> Result<PathBuf> {
     let path = dir.join(name);
     if !path.exists() {
         bail!(
-            "no {}: build it (cargo build -p api -p dataplane), or name its directory in {DIRECTORY_VARIABLE}",
+            "no {}: build it (cargo build --workspace --all-features --bins), or name its directory in {DIRECTORY_VARIABLE}",
             path.display()
         );
     }

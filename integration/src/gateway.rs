@@ -32,6 +32,8 @@ pub struct Options {
     pub api_port: u16,
     /// More arguments for `culvert-dataplane`.
     pub dataplane: Vec<String>,
+    /// Where `culvertd` tells the keys of its IKE SAs; only one that is built with the feature `key-log` does.
+    pub ike_keys: Option<PathBuf>,
 }
 
 /// Both processes of a gateway, supervised, with the API reachable from outside of its namespace.
@@ -60,7 +62,7 @@ impl Gateway {
             listen(options.api_port).or_else(|_| listen(0)).context("cannot listen on 127.0.0.1")?;
         let base = format!("https://{}", listener.local_addr()?);
         let token = create_token(&state)?;
-        let control = start_control(&namespace, &dir, listener)?;
+        let control = start_control(&namespace, &dir, listener, options)?;
         let dataplane = start_dataplane(&namespace, &dir, options)?;
         let certificate = state.join(CERTIFICATE);
         let pem = wait::until("the API's certificate", Duration::from_secs(30), || fs::read(&certificate))
@@ -172,11 +174,19 @@ fn create_token(state: &Path) -> Result<String> {
     Ok(token.trim().to_owned())
 }
 
-fn start_control(namespace: &Namespace, dir: &Path, listener: TcpListener) -> Result<Supervised> {
+fn start_control(
+    namespace: &Namespace,
+    dir: &Path,
+    listener: TcpListener,
+    options: &Options,
+) -> Result<Supervised> {
     let program = binary("culvertd")?;
     let mut command_line = vec![program.into_os_string()];
     command_line.extend(["--run-dir".into(), dir.join("run").into_os_string()]);
     command_line.extend(["--state-dir".into(), dir.join("state").into_os_string()]);
+    if let Some(file) = &options.ike_keys {
+        command_line.extend(["--ike-key-log".into(), file.clone().into_os_string()]);
+    }
     let name = namespace.name().to_owned();
     let log = dir.join("culvertd.log");
     Supervised::start("culvertd", move || {

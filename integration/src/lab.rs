@@ -8,6 +8,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -15,10 +16,11 @@ use anyhow::{Context, Result};
 use crate::configuration;
 use crate::foreign::{ForeignGateway, Settings};
 use crate::gateway::{Gateway, Options};
-use crate::leftovers::{Files, boot_dir, run_dir};
+use crate::leftovers::{Files, KEEP_FILES, boot_dir, run_dir};
 use crate::namespace::Namespace;
 use crate::sniffer::Sniffer;
 use crate::veth::{self, End, Use};
+use crate::witness::gateways::{Listening, Witness};
 
 /// A place in the lab: its name and its addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,12 +120,21 @@ pub struct Lab {
     /// Files of this lab.
     pub dir: PathBuf,
     sites: Vec<(Site, Namespace)>,
+    witness: Option<Witness>,
     _files: Files,
 }
 
 impl Lab {
-    /// The underlay and nothing around it.
+    /// The underlay and nothing around it, and a witness of the IKE of all gateways to come: see [`Witness`]. It judges when
+    /// the lab is dropped, and panics if somebody disagrees with us.
     pub fn new() -> Result<Self> {
+        let mut lab = Self::unwitnessed()?;
+        lab.witness = Some(Witness::start(&lab.underlay, &lab.dir)?);
+        Ok(lab)
+    }
+
+    /// The same without a witness, for gateways as they are shipped: they keep their keys for themselves.
+    pub fn unwitnessed() -> Result<Self> {
         crate::leftovers::sweep().context("what a killed run left behind cannot be removed")?;
         let dir = run_dir("lab")?;
         let underlay = Namespace::create("underlay")?;
@@ -134,7 +145,7 @@ impl Lab {
         underlay.run("nft add table inet silent")?;
         let output = "add chain inet silent output { type filter hook output priority 0; policy drop; }";
         underlay.run(&format!("nft {output}"))?;
-        Ok(Self { underlay, dir, sites: Vec::new(), _files: Files })
+        Ok(Self { underlay, dir, sites: Vec::new(), witness: None, _files: Files })
     }
 
     /// Adds a site for a Culvert gateway: its cables and the host behind it. Returns the namespace for the gateway,
@@ -150,6 +161,9 @@ impl Lab {
         let (black, red) = (end(&gateway, "eth-black"), end(&gateway, "eth-red"));
         veth::connect((black, used), (end(&self.underlay, site.name), Use::Kernel))?;
         veth::connect((red, used), (end(&host, "eth0"), Use::Kernel))?;
+        if let (Some(witness), Use::Port) = (&self.witness, used) {
+            witness.gateway(site.name, &ike_keys(site)?, &self.underlay, site.name)?;
+        }
         self.underlay.ip(&format!("addr add {}/24 dev {}", site.router(), site.name))?;
         let [host4, host6] = site.host();
         host.ip(&format!("addr add {host4}/24 dev eth0"))?;
@@ -164,7 +178,8 @@ impl Lab {
     /// Adds a site with a Culvert gateway that has its interfaces and its routes over the underlay.
     pub fn culvert(&mut self, site: Site, options: &Options) -> Result<Gateway> {
         let namespace = self.site(site)?;
-        let gateway = Gateway::start(namespace, site.name, options)?;
+        let ike_keys = self.witness.as_ref().map(|_| ike_keys(site)).transpose()?;
+        let gateway = Gateway::start(namespace, site.name, &Options { ike_keys, ..options.clone() })?;
         self.configure_culvert(&gateway, site)?;
         Ok(gateway)
     }
@@ -227,9 +242,35 @@ impl Lab {
             .map(drop)
     }
 
-    /// Starts the witness on all black cables.
+    /// The witness of what the gateways say by IKE.
+    pub fn witness(&self) -> Result<&Witness> {
+        self.witness.as_ref().context("this lab has no witness")
+    }
+
+    /// The underlay's end of a site's black cable is in another namespace now. What is returned must go before that does.
+    pub fn replugged(&self, site: Site, to: &Namespace, interface: &str) -> Result<Option<Listening>> {
+        self.witness.as_ref().map_or(Ok(None), |witness| witness.replugged(site.name, to, interface))
+    }
+
+    /// Starts the sniffer on all black cables.
     pub fn sniff(&self) -> Result<Sniffer> {
         let interfaces: Vec<&str> = self.sites.iter().map(|(site, _)| site.name).collect();
         Sniffer::start(&self.underlay, &interfaces, &self.dir)
     }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let Some(witness) = self.witness.as_ref().filter(|_| !std::thread::panicking()) else { return };
+        let Err(error) = witness.judge() else { return };
+        // A scenario that failed has its own words.
+        let failed_before = KEEP_FILES.load(Ordering::Acquire);
+        assert!(failed_before, "the witness: {error:#}");
+        eprintln!("besides, the witness: {error:#}");
+    }
+}
+
+/// Where a site's gateway tells its keys.
+fn ike_keys(site: Site) -> Result<PathBuf> {
+    Ok(run_dir(site.name)?.join("ike-keys"))
 }

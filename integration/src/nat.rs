@@ -14,6 +14,7 @@ use anyhow::Result;
 use crate::lab::{Lab, Site};
 use crate::namespace::Namespace;
 use crate::veth::{self, End, Use};
+use crate::witness::gateways::Listening;
 
 /// Seconds after which a mapping that nobody used is forgotten.
 pub const FORGETS_AFTER_SECS: u64 = 6;
@@ -24,6 +25,8 @@ const NEXT_HOP: u8 = 254;
 /// The NAT. It goes with its guard, and the site is cut off then.
 #[derive(Debug)]
 pub struct Nat {
+    /// Goes before the namespace.
+    listening: Option<Listening>,
     /// Where it lives.
     pub namespace: Namespace,
     /// Grows with each rebinding: mappings of an older zone are not found any more.
@@ -36,7 +39,7 @@ impl Nat {
         let namespace = Namespace::create("nat")?;
         namespace.sysctl("net.ipv4.ip_forward", "1")?;
         namespace.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
-        plug_in(lab, &namespace, site)?;
+        let listening = plug_in(lab, &namespace, site)?;
         let end = |namespace, interface| End { namespace, interface };
         let underlay = end(&lab.underlay, site.name);
         veth::connect((end(&namespace, "outside"), Use::Kernel), (underlay, Use::Kernel))?;
@@ -57,7 +60,7 @@ impl Nat {
         ] {
             namespace.run(&format!("nft {line}"))?;
         }
-        let nat = Self { namespace, zone: Cell::new(0) };
+        let nat = Self { listening, namespace, zone: Cell::new(0) };
         nat.remembers(FORGETS_AFTER_SECS)?;
         nat.rebind(FIRST_HOST)?;
         Ok(nat)
@@ -95,19 +98,23 @@ impl Nat {
     }
 
     /// Hides another site too: seen from outside, the two differ by their ports alone.
-    pub fn also_hides(&self, lab: &Lab, site: Site) -> Result<()> {
-        plug_in(lab, &self.namespace, site)
+    pub fn also_hides(&mut self, lab: &Lab, site: Site) -> Result<()> {
+        let listening = plug_in(lab, &self.namespace, site)?;
+        self.listening = listening.or(self.listening.take());
+        Ok(())
     }
 }
 
 /// The underlay's end of a site's cable becomes an inside of the NAT.
-fn plug_in(lab: &Lab, namespace: &Namespace, site: Site) -> Result<()> {
+fn plug_in(lab: &Lab, namespace: &Namespace, site: Site) -> Result<Option<Listening>> {
     let inside = format!("in-{}", site.name);
     lab.underlay.ip(&format!("link set {} netns {}", site.name, namespace.name()))?;
     namespace.ip(&format!("link set {} name {inside}", site.name))?;
     namespace.ip(&format!("addr add {}/24 dev {inside}", site.router()))?;
     namespace.run(&format!("ethtool -K {inside} tx off gro off"))?;
-    namespace.ip(&format!("link set {inside} up")).map(drop)
+    let listening = lab.replugged(site, namespace, &inside)?;
+    namespace.ip(&format!("link set {inside} up"))?;
+    Ok(listening)
 }
 
 /// Each rebinding has so many ports of its own, from this one on.

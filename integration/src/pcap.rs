@@ -10,8 +10,10 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail};
 
+mod cooked;
 mod write;
 
+pub use cooked::{Passing, read_cooked};
 pub use write::{Datagram, write};
 
 /// What a frame on the underlay is.
@@ -65,22 +67,28 @@ const ETHERNET: u32 = 1;
 /// Reads a capture; a last record that is still being written is left out.
 pub fn read(path: &Path) -> Result<Vec<Frame>> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {path:?}"))?;
+    let records = records(&bytes, ETHERNET).with_context(|| format!("{path:?}"))?;
+    Ok(records.into_iter().map(|(at, data)| frame(at, data)).collect())
+}
+
+/// The records of a capture of this type of link.
+fn records(bytes: &[u8], link: u32) -> Result<Vec<(SystemTime, &[u8])>> {
     if bytes.len() < FILE_HEADER {
         return Ok(Vec::new());
     }
-    if word(&bytes, 0) != Some(0xa1b2_c3d4) || word(&bytes, 20) != Some(ETHERNET) {
-        bail!("{path:?} is not a little-endian microsecond capture of Ethernet frames");
+    if word(bytes, 0) != Some(0xa1b2_c3d4) || word(bytes, 20) != Some(link) {
+        bail!("not a little-endian microsecond capture of link type {link}");
     }
-    let mut frames = Vec::new();
+    let mut records = Vec::new();
     let mut rest = &bytes[FILE_HEADER..];
     while let (Some(seconds), Some(micros), Some(length)) = (word(rest, 0), word(rest, 4), word(rest, 8)) {
         let end = RECORD_HEADER + length as usize;
         let Some(data) = rest.get(RECORD_HEADER..end) else { break };
         let since = Duration::from_secs(seconds.into()) + Duration::from_micros(micros.into());
-        frames.push(frame(SystemTime::UNIX_EPOCH + since, data));
+        records.push((SystemTime::UNIX_EPOCH + since, data));
         rest = &rest[end..];
     }
-    Ok(frames)
+    Ok(records)
 }
 
 /// How many frames of each kind.

@@ -2,6 +2,7 @@
 //! that it made. Every message must decode without a mark, and every encrypted one must open.
 
 mod foreign_hand;
+pub mod gateways;
 pub mod keys;
 pub mod message;
 mod tshark;

@@ -43,7 +43,7 @@ impl Scene {
     pub(crate) fn set(screen: &Screen) -> Result<Self> {
         let (mut lab, gamma) =
             screen.step("namespaces, cables, underlay router; gamma's kernel boots", || {
-                let mut lab = Lab::new()?;
+                let mut lab = Lab::unwitnessed()?;
                 let gamma = lab.booting_foreign(Settings::new(GAMMA, ALPHA, KEY_GAMMA))?;
                 Ok((lab, gamma))
             })?;
