@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ike::sim::{Simulation, Weather, setup};
 use ike::*;
-use storms::{CHILDREN, assert_settled, seeds};
+use storms::{CHILDREN, assert_settled};
 
 fn begin(seed: u64, cipher: IkeEncryption, weather: Weather) -> Simulation {
     let mut sim = Simulation::new(Instant::now(), seed, Limits::default(), weather);
@@ -251,43 +251,15 @@ fn nothing_is_kept_of_what_is_gone() {
     assert!(changes <= 1, "{changes}: but for the sign of life that was asked for before there was traffic");
 }
 
-/// Either end dies at any moment, between any two of its outputs, while both rekey and delete in foul weather.
 #[test]
 fn deaths_at_any_moment_leave_one_pair_of_each_child_and_no_nonce_twice() {
-    let mut resumed = 0;
-    for seed in seeds(100) {
-        let cipher = setup::COMBINED[seed as usize % setup::COMBINED.len()];
-        let mut sim = begin(seed, cipher, Weather::FOUL);
-        sim.run(Duration::from_secs(120));
-        for round in 0..20_u64 {
-            let mix =
-                (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left((round * 3 % 64) as u32) ^ round;
-            let victim = (mix >> 7) as usize % 2;
-            if mix % 3 == 0 {
-                sim.die_after(victim, (mix >> 40) as usize % 6);
-            }
-            for side in 0..2_usize {
-                match (mix >> (side * 8 + 3)) % 6 {
-                    0 | 1 => sim.command(side, Command::RekeyChild(ChildId(1 + (mix >> 20) % CHILDREN))),
-                    2 => sim.command(side, Command::RekeyIke(ConnectionId(1))),
-                    _ => {}
-                }
-            }
-            sim.run(Duration::from_millis((mix >> 32) % 20_000));
-            if mix % 3 == 0 || mix % 5 == 0 {
-                resumed += restart_with(cipher, &mut sim, victim, seed << 32 | round);
-            }
-            sim.run(Duration::from_millis((mix >> 24) % 20_000));
-        }
-        for side in 0..2 {
-            // Whoever is still to die does not.
-            resumed += restart_with(cipher, &mut sim, side, seed << 32 | 99);
-        }
-        sim.link.turn(Weather::FAIR);
-        sim.run(Duration::from_secs(1200));
-        assert_settled(&sim, seed);
-        assert_no_nonce_twice(&sim, seed);
-    }
-    assert!(resumed > 0 || std::env::var("IKE_SEED").is_ok(), "none was ever resumed");
-    println!("{resumed} IKE SAs resumed");
+    let cipher = |seed: u64| setup::COMBINED[seed as usize % setup::COMBINED.len()];
+    storms::deaths_at_any_moment(
+        100,
+        |seed, weather| begin(seed, cipher(seed), weather),
+        |sim, seed, side, number| restart_with(cipher(seed), sim, side, number),
+        |sim, seed| {
+            assert_no_nonce_twice(sim, seed);
+        },
+    );
 }

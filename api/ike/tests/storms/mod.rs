@@ -100,6 +100,53 @@ pub(crate) fn a_rekey_storm_leaves_no_orphan(usual: u64, begin: impl Fn(u64, Wea
     }
 }
 
+/// Either end dies at any moment, between any two of its outputs, while both rekey and delete in foul weather. `restart`
+/// puts another engine, with a seed of this number, in the place of that of one end, and gives the IKE SAs resumed; all that
+/// was sent is looked at by `judge`.
+#[allow(dead_code, reason = "the tests of restarts alone use it")]
+pub(crate) fn deaths_at_any_moment(
+    usual: u64,
+    begin: impl Fn(u64, Weather) -> Simulation,
+    restart: impl Fn(&mut Simulation, u64, usize, u64) -> usize,
+    judge: impl Fn(&Simulation, u64),
+) {
+    let mut resumed = 0;
+    for seed in seeds(usual) {
+        let mut sim = begin(seed, Weather::FOUL);
+        sim.run(Duration::from_secs(120));
+        for round in 0..20_u64 {
+            let mix =
+                (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left((round * 3 % 64) as u32) ^ round;
+            let victim = (mix >> 7) as usize % 2;
+            if mix % 3 == 0 {
+                sim.die_after(victim, (mix >> 40) as usize % 6);
+            }
+            for side in 0..2_usize {
+                match (mix >> (side * 8 + 3)) % 6 {
+                    0 | 1 => sim.command(side, Command::RekeyChild(ChildId(1 + (mix >> 20) % CHILDREN))),
+                    2 => sim.command(side, Command::RekeyIke(ConnectionId(1))),
+                    _ => {}
+                }
+            }
+            sim.run(Duration::from_millis((mix >> 32) % 20_000));
+            if mix % 3 == 0 || mix % 5 == 0 {
+                resumed += restart(&mut sim, seed, victim, seed << 32 | round);
+            }
+            sim.run(Duration::from_millis((mix >> 24) % 20_000));
+        }
+        for side in 0..2 {
+            // Whoever is still to die does not.
+            resumed += restart(&mut sim, seed, side, seed << 32 | 99);
+        }
+        sim.link.turn(Weather::FAIR);
+        sim.run(Duration::from_secs(1200));
+        assert_settled(&sim, seed);
+        judge(&sim, seed);
+    }
+    assert!(resumed > 0 || std::env::var("IKE_SEED").is_ok(), "none was ever resumed");
+    println!("{resumed} IKE SAs resumed");
+}
+
 /// In weather that loses nothing, no packet ever meets an SPI that the other end lacks, however both ends rekey.
 pub(crate) fn no_packet_meets_an_unknown_spi(usual: u64, begin: impl Fn(u64, Weather) -> Simulation) {
     for seed in seeds(usual) {
