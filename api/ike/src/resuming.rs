@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::engine::Engine;
+use crate::kept::Kept;
 use crate::v2::core::Followup;
 use crate::v2::sa::IkeSa;
 use crate::{Connection, Keeping, Output, Resumable};
@@ -24,9 +25,15 @@ impl Engine {
         self.core.connections.set(&config);
         // The oldest first: ids grow with age everywhere else.
         resumables.sort_by_key(|resumable| std::cmp::Reverse(resumable.age()));
-        for resumable in resumables {
-            let sa = resumable.revive(&mut self.core, now, &config);
-            self.store(now, sa);
+        self.configure_v1(now, None, &config);
+        for Resumable(kept) in resumables {
+            match kept {
+                Kept::PhaseOne(kept) => self.resume_phase_one(now, *kept),
+                Kept::IkeSa(kept) => {
+                    let sa = kept.revive(&mut self.core, now, &config);
+                    self.store(now, sa);
+                }
+            }
         }
         self.core.followups.push_back(Followup::Ensure(id));
         self.settle(now);

@@ -198,3 +198,24 @@ fn a_revocation_ends_what_rests_on_it_and_time_does_too() {
     sim.run(Duration::from_secs(20));
     assert!(causes(&sim, 1).contains("expired"), "{}", causes(&sim, 1));
 }
+
+/// What is kept of a phase 1 serves as long as the peer's certificates lead to what is trusted.
+#[test]
+fn what_is_kept_rests_on_the_peers_certificates() {
+    let (ca, stranger) = (Ca::root("A root"), Ca::root("Another root"));
+    let [_, p256, _] = keys();
+    let leaves = [0, 1].map(|side| certified(&ca, side, p256()));
+    let sides = [both(&leaves[0], ca.trust()), both(&leaves[1], ca.trust())];
+    let sim = run(sides.clone(), Weather::FAIR);
+    assert_eq!(sim.disagreement(CHILD), None);
+    for side in 0..2 {
+        let state = sim.hosts[side].vault.any().expect("a state");
+        let fits =
+            |connection: &Connection, unix_secs| Resumable::read(state).unwrap().fits(connection, unix_secs);
+        assert_eq!(fits(&connection(side, sides[side].clone()), NOW + 60), Ok(()));
+        let other = connection(side, both(&leaves[side], stranger.trust()));
+        assert!(matches!(fits(&other, NOW + 60), Err(NotResumed::Certificate(_))));
+        let keyed = Authentication::pre_shared_key(PreSharedKey(Zeroizing::new(b"a key".to_vec())));
+        assert_eq!(fits(&connection(side, keyed), NOW + 60), Err(NotResumed::Connection));
+    }
+}

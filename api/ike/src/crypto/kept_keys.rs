@@ -1,11 +1,15 @@
 //! The keys of an IKE SA as they are kept for an engine that follows this one.
 //!
-//! SK_pi and SK_pr are not among them: they serve IKE_AUTH alone (RFC 7296 section 2.15), which is over.
+//! SK_pi and SK_pr are not among them: they serve IKE_AUTH alone (RFC 7296 section 2.15), which is over. Nor is SKEYID, of
+//! which HASH_I and HASH_R are made (RFC 2409 section 5).
 
 use zeroize::Zeroizing;
 
 use super::seal::DirectionKey;
-use super::{AdditionalKeyExchanges, IkeCipher, IkeKeys, IkeSuite, OpeningKey, SealingKey, Secret};
+use super::{
+    AdditionalKeyExchanges, CbcCipher, IkeCipher, IkeKeys, IkeSuite, OpeningKey, PhaseOneKeys, SealingKey,
+    Secret,
+};
 use crate::wire::{Reader, WireError, Writer};
 use crate::{Group, Hash, IkeEncryption, KeyEncapsulation};
 
@@ -76,6 +80,30 @@ impl IkeKeys {
             sealing: SealingKey::in_run(ours, run),
             opening: OpeningKey::of(theirs),
         })
+    }
+}
+
+impl PhaseOneKeys {
+    /// Writes hash, cipher and keys.
+    pub(crate) fn keep(&self, encryption: IkeEncryption, writer: &mut Writer) {
+        writer.u8(code(&CIPHERS, &encryption));
+        writer.u8(code(&HASHES, &self.hash));
+        for secret in self.lasting() {
+            writer.counted(secret);
+        }
+    }
+
+    /// Reads what [`PhaseOneKeys::keep`] wrote, and the name of the cipher.
+    pub(crate) fn resume(reader: &mut Reader<'_>) -> Result<(IkeEncryption, Self), WireError> {
+        let encryption = *CIPHERS.get(usize::from(reader.u8()?)).ok_or(WireError::BadValue)?;
+        let cipher = CbcCipher::new(encryption).ok_or(WireError::BadValue)?;
+        let hash = hash(reader.u8()?).ok_or(WireError::BadValue)?;
+        let mut secret = |len: usize| -> Result<Secret, WireError> {
+            let bytes = reader.counted()?;
+            if bytes.len() == len { Ok(Zeroizing::new(bytes.to_vec())) } else { Err(WireError::BadLength) }
+        };
+        let lasting = [secret(hash.len_bytes())?, secret(hash.len_bytes())?, secret(cipher.key_len_bytes())?];
+        Ok((encryption, Self::after_phase_one(hash, cipher, lasting)))
     }
 }
 

@@ -105,6 +105,22 @@ impl PhaseOneKeys {
     pub(crate) fn encryption_key(&self) -> &[u8] {
         &self.encrypt
     }
+
+    /// SKEYID_d.
+    pub(crate) fn derive_key(&self) -> &Secret {
+        &self.derive
+    }
+
+    /// SKEYID_d, SKEYID_a and the key that SKEYID_e gave.
+    pub(super) fn lasting(&self) -> [&Secret; 3] {
+        [&self.derive, &self.authenticate, &self.encrypt]
+    }
+
+    /// Keys without SKEYID itself, which serves phase 1 alone.
+    pub(super) fn after_phase_one(hash: Hash, cipher: CbcCipher, lasting: [Secret; 3]) -> Self {
+        let [derive, authenticate, encrypt] = lasting;
+        Self { hash, cipher, identity: Secret::default(), derive, authenticate, encrypt }
+    }
 }
 
 /// NAT-D payloads are made with the negotiated hash (RFC 3947 section 3.2).

@@ -40,7 +40,7 @@ impl Vault {
     }
 
     /// What is kept of one of them.
-    pub(super) fn any(&self) -> Option<&[u8]> {
+    pub fn any(&self) -> Option<&[u8]> {
         self.states.values().next().map(|state| state.as_slice())
     }
 

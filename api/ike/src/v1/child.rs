@@ -50,6 +50,11 @@ impl ChildSa {
         self.committed_at.is_some() && self.retire_at.is_none()
     }
 
+    /// Both ends have it, and it is the only one of its child: nothing is to happen to it but with time.
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_current() && self.send_at.is_none() && self.review_at.is_none()
+    }
+
     /// Whether it takes the place of `other`, once both are there.
     fn supersedes(&self, other: &Self) -> bool {
         let (Some(mine), Some(theirs)) = (self.committed_at, other.committed_at) else { return false };
@@ -170,7 +175,7 @@ impl Peer {
         if let Some(child) = self.children.get_mut(&spi_in) {
             child.soft_at = after(now, core.random.shortened(AGAIN, 50)).min(child.hard_at);
         }
-        if self.is_working_on(id) {
+        if self.is_working_on(id) || self.awaits_confirmation() {
             return;
         }
         if !self.begin_quick(core, now, id) {

@@ -6,6 +6,7 @@ use super::peer::Peer;
 use super::phase_one::{Life, PhaseOne, Stage};
 use super::proof::Method;
 use super::quick::Step;
+use super::resume::Question;
 use crate::exchange::{Due, after, earlier};
 use crate::v2::core::Core;
 use crate::wire::isakmp::Delete;
@@ -19,6 +20,7 @@ impl Peer {
         for id in self.phase_ones.keys().copied().collect::<Vec<_>>() {
             self.check_attempt(core, now, id);
             self.check_life(core, now, id);
+            self.check_question(core, now, id);
         }
         self.bury(core, now);
         self.check_quicks(core, now);
@@ -221,5 +223,6 @@ fn life_deadline(found: &PhaseOne) -> Option<Instant> {
         Life::Retiring(at) | Life::Ending(at) => Some(at),
     };
     let farewell = up.farewells.iter().map(|farewell| farewell.at).min();
-    earlier(earlier(life, farewell), up.review_at)
+    let asked = up.question.as_ref().map(Question::at);
+    earlier(earlier(earlier(life, farewell), up.review_at), asked)
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::fragment;
+use super::kept::Mark;
 use super::peer::Peer;
 use super::phase_one::Stage;
 use super::received::Received;
@@ -39,6 +40,8 @@ pub(crate) struct Desk {
     pub(super) unproven: HalfOpen,
     /// Phase 1 SAs that a peer began, by its address and cookie.
     pub(super) begun: BTreeMap<(SocketAddr, u64), IkeSaId>,
+    /// What the kept state of each peer that has one depends on.
+    pub(crate) kept: BTreeMap<ConnectionId, Mark>,
 }
 
 pub(super) struct Entry {
@@ -222,6 +225,7 @@ impl Engine {
         }
         peer.bury(&mut self.core, now);
         self.v1.index(&peer);
+        self.keep_peer(now, &peer);
         if peer.leaving && peer.phase_ones.is_empty() {
             self.v1.holders.remove(&peer.holder);
             self.timers.set(Timer::IkeSa(peer.holder), None);
@@ -340,6 +344,10 @@ impl Engine {
         let (Some(state), Some(peer)) = (self.core.connections.get(id), self.v1.peers.get(&id)) else {
             return;
         };
+        // What was asked on a phase 1 that the peer may not have would be lost.
+        if peer.awaits_confirmation() {
+            return;
+        }
         let wanted: Vec<ChildId> = state.wanted().map(|child| child.id).collect();
         let lacking: Vec<ChildId> = wanted
             .iter()

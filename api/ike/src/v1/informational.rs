@@ -214,7 +214,7 @@ impl Peer {
     pub(super) fn probe_at(&self) -> Option<Instant> {
         let interval = self.config.dpd?.interval;
         let active = self.active().filter(|found| found.announced.dpd)?;
-        let up = active.up()?;
+        let up = active.up().filter(|up| up.question.is_none())?;
         Some(match &up.probe {
             Some(probe) => probe.at,
             None => after(up.heard_at.max(self.traffic_at), interval),
@@ -225,9 +225,7 @@ impl Peer {
     pub(super) fn probe(&mut self, core: &mut Core, now: Instant) {
         let Some(id) = self.active().map(|found| found.id) else { return };
         let traffic_at = self.traffic_at;
-        let Some(found) = self.phase_ones.get_mut(&id) else { return };
-        let cookies = (found.cookies.initiator, found.cookies.responder);
-        let Some(up) = found.up_mut().filter(|up| up.life == Life::Active) else { return };
+        let Some(up) = self.up_of(id).filter(|up| up.life == Life::Active) else { return };
         let again = up.probe.take();
         if let Some(probe) = again.as_ref().filter(|probe| probe.sent > core.limits.retransmit_tries) {
             let lives = self.heard_at >= probe.begun_at;
@@ -251,16 +249,20 @@ impl Peer {
             }
             None => {
                 let wait = core.limits.retransmit_base;
-                // RFC 3706 section 7: random at first, then one more each time. The upper half is left free, so that it does
-                // not begin anew before the SA ends.
-                let sequence = up.next_probe.unwrap_or_else(|| core.random.u32() >> 1);
-                up.next_probe = Some(sequence.wrapping_add(1));
+                let sequence = up.new_probe(&mut core.random);
                 Probe { sequence, sent: 1, wait, at: after(now, wait), begun_at: now }
             }
         };
-        let data = probe.sequence.to_be_bytes().to_vec();
+        let sequence = probe.sequence;
         up.probe = Some(probe);
-        let notify = Notify::about_isakmp(notify::R_U_THERE, cookies, data);
+        self.ask_for_life(core, now, id, sequence);
+    }
+
+    /// R-U-THERE.
+    pub(super) fn ask_for_life(&mut self, core: &mut Core, now: Instant, id: IkeSaId, sequence: u32) {
+        let Some(found) = self.phase_ones.get(&id) else { return };
+        let cookies = (found.cookies.initiator, found.cookies.responder);
+        let notify = Notify::about_isakmp(notify::R_U_THERE, cookies, sequence.to_be_bytes().to_vec());
         self.inform(core, now, id, Payload::new(kind::NOTIFY, notify.encode()));
     }
 

@@ -21,12 +21,14 @@
 mod aggressive;
 mod agreed;
 pub(crate) mod child;
+mod conclusion;
 pub(crate) mod deadlines;
 mod desk;
 mod first;
 pub(crate) mod fragment;
 mod informational;
 mod initiate;
+pub(crate) mod kept;
 mod nat;
 pub(crate) mod peer;
 mod peer_move;
@@ -38,6 +40,7 @@ mod quick_answer;
 mod received;
 mod respond;
 mod responder_lifetime;
+pub(crate) mod resume;
 mod sealed;
 pub(crate) mod selectors;
 #[cfg(test)]

@@ -248,7 +248,7 @@ impl Peer {
         match &mut found.stage {
             Stage::Up(up) => {
                 up.life = Life::Ending(after(now, ENDING));
-                up.probe = None;
+                (up.probe, up.question) = (None, None);
                 self.say_deleted_on(core, now, id, &Delete::Isakmp(vec![cookies]));
             }
             stage => *stage = Stage::Closed,

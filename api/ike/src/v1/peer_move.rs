@@ -17,6 +17,7 @@ impl Peer {
         if let Some(up) = self.up_of(id) {
             up.heard_at = now;
         }
+        self.confirm(core, id);
         self.follow_on(core, id, self.arrival);
     }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::fragment::{self, Assembly};
 use super::nat::Originals;
 use super::proposals::PhaseOneSuite;
+use super::resume::Question;
 use super::sealed::IvChain;
 use super::selectors::End;
 use super::vendor::{Announced, Dialect};
@@ -133,7 +134,7 @@ pub(super) struct Up {
     /// Since when another one serves in its place.
     pub(super) replaced_at: Option<Instant>,
     pub(super) life: Life,
-    used_ids: BTreeSet<u32>,
+    pub(super) used_ids: BTreeSet<u32>,
     /// When an authentic message of this phase 1 came last.
     pub(super) heard_at: Instant,
     pub(super) probe: Option<Probe>,
@@ -142,6 +143,8 @@ pub(super) struct Up {
     /// The last sequence number that the peer asked with.
     pub(super) probed_with: Option<u32>,
     pub(super) farewells: Vec<Farewell>,
+    /// Of before this engine; the peer has not said yet that it has it.
+    pub(super) question: Option<Question>,
 }
 
 /// The last message that was taken in, and what was said to it.
@@ -376,6 +379,7 @@ impl Up {
             next_probe: None,
             probed_with: None,
             farewells: Vec::new(),
+            question: None,
         }
     }
 
@@ -392,6 +396,14 @@ impl Up {
         if self.used_ids.len() >= MOST_IDS {
             self.expires_at = self.expires_at.min(now);
         }
+    }
+
+    /// RFC 3706 section 7: random at first, then one more each time. The upper half is left free, so that it does not begin
+    /// anew before the SA ends.
+    pub(super) fn new_probe(&mut self, random: &mut Random) -> u32 {
+        let sequence = self.next_probe.unwrap_or_else(|| random.u32() >> 1);
+        self.next_probe = Some(sequence.wrapping_add(1));
+        sequence
     }
 
     /// An id for an exchange of ours.

@@ -40,6 +40,12 @@ impl Method {
         }
     }
 
+    /// The method with this number.
+    pub(super) fn from_number(number: u64) -> Option<Self> {
+        let schemes = [HashScheme::Rsa, HashScheme::EcdsaP256, HashScheme::EcdsaP384].map(Self::Signature);
+        std::iter::once(Self::PreSharedKey).chain(schemes).find(|method| method.number() == number)
+    }
+
     /// The key that SKEYID is made of, where it is one that is shared.
     ///
     /// # Errors

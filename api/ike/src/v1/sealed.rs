@@ -23,6 +23,16 @@ impl IvChain {
         Self(keys.first_iv(&[&phase_one.0, &message_id.to_be_bytes()]))
     }
 
+    /// That of phase 1, as it is kept.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// That of phase 1 as it was kept, if it is one for this cipher.
+    pub(super) fn resumed(keys: &PhaseOneKeys, block: &[u8]) -> Option<Self> {
+        (block.len() == keys.cipher.block_len_bytes()).then(|| Self(block.to_vec()))
+    }
+
     fn follow(&mut self, sealed: &[u8]) {
         if let Some(at) = sealed.len().checked_sub(self.0.len()) {
             self.0 = sealed.iter().copied().skip(at).collect();

@@ -1,6 +1,7 @@
 //! Vendor IDs: what a peer can besides the RFCs that all obey.
 
 use crate::wire::isakmp::{Payload, registry::payload as kind};
+use crate::wire::{Reader, WireError, Writer};
 
 /// MD5 of "RFC 3947".
 const NAT_T_RFC: [u8; 16] = *b"\x4a\x13\x1c\x81\x07\x03\x58\x45\x5c\x57\x28\xf2\x0e\x95\x45\x2f";
@@ -52,6 +53,31 @@ impl Announced {
         }
     }
 
+    /// As it is kept: what of it there is, then the draft.
+    pub(super) fn keep(self, writer: &mut Writer) {
+        let (dialect, draft): (u8, &[u8]) = match &self.nat {
+            None => (0, &[]),
+            Some(Dialect::Rfc) => (1, &[]),
+            Some(Dialect::Draft(id)) => (2, id),
+        };
+        writer.u8(dialect);
+        writer.counted(draft);
+        writer.u8(u8::from(self.dpd));
+        writer.u8(u8::from(self.fragmentation));
+    }
+
+    /// Reads what [`Announced::keep`] wrote.
+    pub(super) fn resume(reader: &mut Reader<'_>) -> Result<Self, WireError> {
+        let (dialect, draft) = (reader.u8()?, reader.counted()?);
+        let nat = match (dialect, <[u8; 16]>::try_from(draft)) {
+            (0, Err(_)) => None,
+            (1, Err(_)) => Some(Dialect::Rfc),
+            (2, Ok(id)) => Some(Dialect::Draft(id)),
+            _ => return Err(WireError::BadValue),
+        };
+        Ok(Self { nat, dpd: reader.u8()? == 1, fragmentation: reader.u8()? == 1 })
+    }
+
     /// Vendor IDs that say the same; of an answer, never more than were asked.
     pub(super) fn payloads(self) -> Vec<Payload> {
         let mut ids: Vec<Vec<u8>> = Vec::new();
@@ -101,6 +127,10 @@ mod tests {
         ] {
             let announced = Announced { nat, dpd: false, fragmentation: true };
             assert_eq!(Announced::read(&announced.payloads()), announced);
+            let mut writer = Writer::default();
+            announced.keep(&mut writer);
+            let kept = writer.into_bytes();
+            assert_eq!(Announced::resume(&mut Reader::new(&kept)), Ok(announced));
         }
     }
 

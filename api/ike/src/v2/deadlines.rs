@@ -5,10 +5,10 @@ use std::time::Instant;
 use super::child::ChildState;
 use super::core::{Core, Followup};
 use super::established::{Established, Job, Life, Request};
-use super::resume::ASKED_AGAIN;
 use super::sa::{Ends, Stage};
 use crate::Cause;
 use crate::exchange::{Due, after, earlier};
+use crate::kept::{ASKED_AGAIN, NOT_ANSWERED};
 
 impl Established {
     pub(super) fn handle_timeout(
@@ -26,7 +26,7 @@ impl Established {
                 core.count("retransmissions");
             }
             Some(Due::GiveUp { .. }) if self.unconfirmed && self.life == Life::Active => {
-                return self.release(core, now, "the peer did not answer on it");
+                return self.release(core, now, NOT_ANSWERED);
             }
             Some(Due::GiveUp { .. }) => {
                 if is_probe {

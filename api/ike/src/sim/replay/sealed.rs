@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{assert_sane, codec, path, simulation};
 use crate::crypto::{IkeCipher, IkeKeys, IkeSuite, MAX_FRAGMENTS, Random, Spis};
+use crate::kept::Kept;
 use crate::v1::fragment::Assembly;
 use crate::v2::fragments::Fragments;
 use crate::v2::sa::Inbound;
@@ -236,8 +237,8 @@ fn said_by_a_peer(first: u8, kind: u8, chain: &[u8]) {
     sim.drain(0);
     sim.run(Duration::from_secs(1));
     let Some(kept) = sim.hosts[0].vault.any() else { return };
-    let Ok(resumable) = Resumable::read(kept) else { return };
-    let mut voice = resumable.voice();
+    let Ok(Resumable(Kept::IkeSa(kept))) = Resumable::read(kept) else { return };
+    let mut voice = kept.voice();
     if kind & 8 != 0 {
         // Something to answer.
         sim.link.cut = true;

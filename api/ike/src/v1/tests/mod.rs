@@ -2,3 +2,4 @@
 
 mod informational;
 mod responder_lifetime;
+mod resuming;
