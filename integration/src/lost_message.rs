@@ -32,6 +32,23 @@ impl Lab {
             .map(drop)
     }
 
+    /// The underlay loses all messages of this exchange type that come from a site, until [`Self::lose_no_more`].
+    pub fn lose_all(&self, exchange: u8, from: Site) -> Result<()> {
+        self.underlay.run(
+            "nft add chain inet silent lost { type filter hook prerouting priority 0; policy accept; }",
+        )?;
+        let header = format!("@th,208,8 {exchange}");
+        let from = from.black();
+        self.underlay
+            .run(&format!("nft add rule inet silent lost ip saddr {from} udp dport 500 {header} drop"))
+            .map(drop)
+    }
+
+    /// The underlay loses nothing any more.
+    pub fn lose_no_more(&self) -> Result<()> {
+        self.underlay.run("nft flush chain inet silent lost").map(drop)
+    }
+
     /// An error unless what [`Self::lose`] ordered has happened.
     pub fn has_lost(&self) -> Result<()> {
         let chain = self.underlay.run("nft list chain inet silent lost")?;

@@ -58,6 +58,12 @@ pub mod exchange {
     pub const CREATE_CHILD_SA: u8 = 36;
     /// INFORMATIONAL.
     pub const INFORMATIONAL: u8 = 37;
+    /// Main mode of version 1.
+    pub const MAIN_MODE: u8 = 2;
+    /// Informational exchanges of version 1.
+    pub const INFORMATIONAL_1: u8 = 5;
+    /// Quick mode of version 1.
+    pub const QUICK_MODE: u8 = 32;
 }
 
 const FILE_HEADER: usize = 24;

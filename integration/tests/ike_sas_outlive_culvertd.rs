@@ -6,14 +6,16 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
-use integration::foreign::Mode;
+use integration::configuration::{VERSION_1, version_1};
+use integration::foreign::{Mode, Settings};
 use integration::gateway::Gateway;
 use integration::lab::{ALPHA, BETA, GAMMA, Site};
-use integration::pair::{Mapped, PATIENCE, Pair};
+use integration::pair::{KEY, Mapped, PATIENCE, Pair};
 use integration::pcap::exchange;
 use integration::process::signal_pid;
 use integration::{sa, wait};
 use rustix::process::Signal;
+use serde_json::json;
 
 /// The SPIs of the one IKE SA that a gateway shows, once it is established.
 fn ike_spis(gateway: &Gateway) -> Result<(String, String)> {
@@ -28,8 +30,13 @@ fn ike_spis(gateway: &Gateway) -> Result<(String, String)> {
 
 /// Kills culvertd, and waits for the next one.
 fn kill_control(gateway: &Gateway) -> Result<()> {
+    restart_control(gateway, Signal::KILL)
+}
+
+/// Ends culvertd in this way, and waits for the next one.
+fn restart_control(gateway: &Gateway, signal: Signal) -> Result<()> {
     let starts = gateway.control.starts();
-    gateway.control.kill()?;
+    signal_pid(gateway.control.pid(), signal)?;
     wait::until("another culvertd", PATIENCE, || {
         if gateway.control.starts() > starts { Ok(()) } else { Err("not yet") }
     })?;
@@ -141,5 +148,100 @@ fn what_strongswan_has_lost_is_negotiated_anew() -> Result<()> {
     let count = |event: &str| mapped.alpha.metric("culvert_ike_events_total", &[event]);
     assert_eq!(count("\"ike_sas_not_resumed\"")?, 1.0);
     assert!(count("\"ike_sas_resumed\"").is_err(), "it was not confirmed");
+    mapped.passes(Duration::from_secs(30))
+}
+
+/// Waits until charon shows one IKE SA of version 1, which is this one.
+fn charon_shows(mapped: &Mapped, cookies: &(String, String)) -> Result<()> {
+    wait::until("charon to have that phase 1 alone", PATIENCE, || {
+        let shown = mapped.gamma.gateway.run("swanctl --list-sas")?;
+        let phase_ones: Vec<&str> = shown.lines().filter(|line| line.contains("IKEv1")).collect();
+        let [phase_one] = phase_ones.as_slice() else { bail!("{shown}") };
+        let cookie = |text: &str| text.trim_start_matches("0x").to_owned();
+        let both = [&cookies.0, &cookies.1].into_iter().all(|text| phase_one.contains(&cookie(text)));
+        ensure!(both && phase_one.contains("ESTABLISHED"), "{cookies:?} is not in:\n{shown}");
+        anyhow::Ok(())
+    })
+}
+
+/// Version 1 knows neither windows nor an answer to each message. Killed, or ended in peace, culvertd goes on with its phase 1
+/// and each end rekeys over it; one that nobody vouches for costs no packet either; what charon has lost is made anew.
+#[test]
+fn phase_one_of_version_1_goes_on_or_is_made_anew_without_loss() -> Result<()> {
+    let settings = Settings {
+        version: 1,
+        ike: "aes256-sha256-modp2048",
+        esp: "aes128gcm16",
+        ..Settings::new(GAMMA, ALPHA, KEY)
+    };
+    let mapped = Mapped::bare(settings)?;
+    let (alpha, api) = (&mapped.alpha, &mapped.alpha.api);
+    api.put(VERSION_1, &version_1())?;
+    mapped.configure(Mode::Transport)?;
+    // culvertd begins: of two that both ends begin at once, charon would keep the other one for a while.
+    let entry = json!({
+        "sequence": 10, "access_list": "to-peer", "transform_sets": ["to-peer"], "peer": GAMMA.black(),
+        "isakmp_policies": ["old"],
+    });
+    api.put("/v1/crypto-maps/outside", &json!({"entries": [entry]}))?;
+    mapped.passes(PATIENCE)?;
+    let before = ike_spis(alpha)?;
+    charon_shows(&mapped, &before)?;
+
+    let (sniffer, at) = (mapped.lab.sniff()?, SystemTime::now());
+    let (children, traffic) = (inbound(alpha, GAMMA)?, mapped.pinging(15)?);
+    for signal in [Signal::KILL, Signal::TERM] {
+        restart_control(alpha, signal)?;
+        resumed(alpha)?;
+        assert_eq!(ike_spis(alpha)?, before);
+        charon_shows(&mapped, &before)?;
+    }
+    assert_eq!(inbound(alpha, GAMMA)?, children);
+    traffic.still_running()?;
+    let pings = traffic.finish()?;
+    assert!(pings.all_answered(), "{pings:?}");
+    let traffic = mapped.pinging(24)?;
+    api.post("/v1/crypto-maps/outside/rekey")?;
+    rekeyed(alpha, GAMMA, &children)?;
+    let children = inbound(alpha, GAMMA)?;
+    mapped.gamma.gateway.run("swanctl --rekey --child gre")?;
+    rekeyed(alpha, GAMMA, &children)?;
+    assert_eq!(ike_spis(alpha)?, before);
+    charon_shows(&mapped, &before)?;
+    // Until the last pair that was replaced is gone, and its end was said often enough, nothing is kept.
+    let pings = traffic.finish()?;
+    assert!(pings.all_answered(), "{pings:?}");
+    for capture in sniffer.finish()? {
+        assert_eq!(capture.exchanges(exchange::MAIN_MODE, at), 0);
+        assert!(capture.exchanges(exchange::QUICK_MODE, at) >= 6);
+        assert!(capture.leaks(&mapped.lab.black_addresses()).is_empty());
+        assert!(capture.repeated_sequence_numbers().is_empty());
+    }
+
+    // No question comes through: nobody can tell whether charon has the phase 1.
+    let count = |event: &str| alpha.metric("culvert_ike_events_total", &[event]);
+    let anew = |before: &(String, String)| {
+        wait::until("another phase 1", PATIENCE, || {
+            let now = ike_spis(alpha)?;
+            ensure!(now != *before, "{now:?}");
+            ensure!(count("\"ike_sas_not_resumed\"")? == 1.0, "it was not given up");
+            anyhow::Ok(now)
+        })
+    };
+    let (children, traffic) = (inbound(alpha, GAMMA)?, mapped.pinging(16)?);
+    mapped.lab.lose_all(exchange::INFORMATIONAL_1, ALPHA)?;
+    kill_control(alpha)?;
+    let second = anew(&before)?;
+    rekeyed(alpha, GAMMA, &children)?;
+    mapped.lab.lose_no_more()?;
+    traffic.still_running()?;
+    let pings = traffic.finish()?;
+    assert!(pings.all_answered(), "{pings:?}");
+
+    // What charon says at the end of its SAs comes to a culvertd that hears nothing any more.
+    signal_pid(alpha.control.pid(), Signal::STOP)?;
+    mapped.gamma.gateway.end()?;
+    kill_control(alpha)?;
+    anew(&second)?;
     mapped.passes(Duration::from_secs(30))
 }
