@@ -29,6 +29,7 @@ mod nat;
 mod neighbours_v1;
 mod ours;
 mod pieces;
+mod pieces_v1;
 mod pki;
 mod post_quantum;
 mod public_values;

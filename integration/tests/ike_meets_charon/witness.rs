@@ -48,6 +48,13 @@ impl Testimony {
         };
         self.messages.push((direction, pcap::Datagram { source, destination, payload: bytes.to_vec() }));
     }
+
+    /// A message that arrives in these pieces, among which are others' too, is looked at whole, as its sender meant it: tshark
+    /// puts pieces of version 1 together as they come, whatever their numbers.
+    pub(crate) fn heard_in_pieces(&mut self, path: ike::Path, pieces: &[Vec<u8>], whole: &[u8]) {
+        self.known.extend(pieces.iter().map(|piece| (false, piece.clone())));
+        self.message(Direction::In, path, whole);
+    }
 }
 
 #[derive(Clone, Default)]

@@ -1,6 +1,8 @@
 //! Messages in pieces (Cisco's IKEv1 fragmentation, payload 132).
 //!
-//! Pieces are not authenticated: their number and size are bounded, and one message at a time is put together per SA.
+//! Pieces are not authenticated: their number and size are bounded, and one message at a time is put together per SA. Of two
+//! with one number the later one counts: peers give all their messages the same id, and what is left of the one before, or
+//! what somebody forged, must not stand in the next one's way for longer than until it is said again.
 
 use std::collections::BTreeMap;
 
@@ -36,22 +38,22 @@ impl Assembly {
         if id != self.id {
             *self = Self { id, ..Self::default() };
         }
-        if flags & LAST != 0 && *self.last.get_or_insert(number) != number {
-            return Err(WireError::BadValue);
+        if flags & LAST != 0 {
+            self.last = Some(number);
         }
+        self.pieces.remove(&number);
         let held: usize = self.pieces.values().map(Vec::len).sum();
         if held.saturating_add(data.len()) > MAX_MESSAGE_BYTES {
             *self = Self::default();
             return Err(WireError::TooLong);
         }
-        self.pieces.entry(number).or_insert_with(|| data.to_vec());
-        let complete =
-            self.last.is_some_and(|last| (1..=last).all(|number| self.pieces.contains_key(&number)));
-        if !complete {
-            return Ok(None);
-        }
+        self.pieces.insert(number, data.to_vec());
+        let complete = |last: &u8| (1..=*last).all(|number| self.pieces.contains_key(&number));
+        let Some(last) = self.last.filter(complete) else { return Ok(None) };
         let pieces = std::mem::take(self).pieces;
-        Ok(Some(pieces.into_values().flatten().collect()))
+        Ok(Some(
+            pieces.into_iter().filter(|(number, _)| *number <= last).flat_map(|(_, data)| data).collect(),
+        ))
     }
 }
 
@@ -108,18 +110,52 @@ mod tests {
         assert_eq!(whole.unwrap(), message);
     }
 
+    fn piece(id: u16, number: u8, flags: u8, data: &[u8]) -> Vec<u8> {
+        let body = [&id.to_be_bytes(), [number, flags].as_slice(), data].concat();
+        encode_chain(&[Payload::new(kind::FRAGMENT, body)]).1
+    }
+
+    /// The wholes that come of these pieces.
+    fn wholes(assembly: &mut Assembly, pieces: &[(u8, u8, &[u8])]) -> Vec<Vec<u8>> {
+        let added = pieces
+            .iter()
+            .map(|(number, flags, data)| assembly.add(&piece(1, *number, *flags, data)).unwrap());
+        added.flatten().collect()
+    }
+
+    /// With one id for all messages, as strongSwan has it.
+    #[test]
+    fn what_is_left_of_a_message_does_not_keep_the_next_one_out() {
+        let mut assembly = Assembly::default();
+        let twice: [(u8, u8, &[u8]); 4] = [(1, 0, b"a"), (1, 0, b"a"), (2, LAST, b"b"), (2, LAST, b"b")];
+        assert_eq!(wholes(&mut assembly, &twice), [b"ab"]);
+        let longer: [(u8, u8, &[u8]); 3] = [(1, 0, b"c"), (2, 0, b"d"), (3, LAST, b"e")];
+        let again = [longer, longer].concat();
+        assert!(wholes(&mut assembly, &again).contains(&b"cde".to_vec()));
+    }
+
+    #[test]
+    fn forged_pieces_do_not_outlive_the_true_ones_that_come_again() {
+        let longer: [(u8, u8, &[u8]); 3] = [(1, 0, b"c"), (2, 0, b"d"), (3, LAST, b"e")];
+        for forged in [(1, 0), (2, 0), (3, 0), (9, 0), (1, LAST), (2, LAST), (9, LAST)] {
+            for at in 0..=longer.len() {
+                let mut pieces = longer.to_vec();
+                pieces.insert(at, (forged.0, forged.1, b"x"));
+                pieces.extend(longer);
+                let found = wholes(&mut Assembly::default(), &pieces);
+                assert!(found.contains(&b"cde".to_vec()), "{forged:?} at {at}: {found:?}");
+            }
+        }
+    }
+
     #[test]
     fn what_cannot_be_a_piece_is_refused_and_memory_is_bounded() {
-        let piece = |id: u16, number: u8, flags: u8, data: &[u8]| {
-            let body = [&id.to_be_bytes(), [number, flags].as_slice(), data].concat();
-            encode_chain(&[Payload::new(kind::FRAGMENT, body)]).1
-        };
         let mut assembly = Assembly::default();
         assert_eq!(assembly.add(&piece(1, 0, 0, b"x")), Err(WireError::BadValue));
         assert_eq!(assembly.add(&piece(1, 65, 0, b"x")), Err(WireError::BadValue));
         assert_eq!(assembly.add(&piece(1, 1, 0, b"")), Err(WireError::BadValue));
         assert_eq!(assembly.add(&piece(1, 3, LAST, b"x")), Ok(None));
-        assert_eq!(assembly.add(&piece(1, 2, LAST, b"x")), Err(WireError::BadValue));
+        assert_eq!(assembly.add(&piece(2, 1, 0, &[0; 9000])), Ok(None));
         assert_eq!(assembly.add(&piece(2, 1, 0, &[0; 9000])), Ok(None));
         assert_eq!(assembly.add(&piece(2, 2, 0, &[0; 2000])), Err(WireError::TooLong));
     }

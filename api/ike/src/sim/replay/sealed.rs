@@ -141,7 +141,7 @@ fn expected<'a>(partial: &mut Partial<'a>, piece: &Piece<'a>) -> Option<Option<V
     Some(Some(pieces.into_values().flatten().copied().collect()))
 }
 
-/// Cisco's pieces: one message at a time, the first of each number counts.
+/// Cisco's pieces: one message at a time, the latest of each number and the latest that says that it is the last count.
 #[derive(Default)]
 struct CiscoModel {
     message: u8,
@@ -158,21 +158,23 @@ impl CiscoModel {
         if piece.message != self.message {
             *self = Self { message: piece.message, ..Self::default() };
         }
-        if piece.last && *self.last.get_or_insert(number) != number {
-            return None;
+        if piece.last {
+            self.last = Some(number);
         }
+        self.pieces.remove(&number);
         let held: usize = self.pieces.values().map(Vec::len).sum();
         if held + piece.content.len() > MAX_MESSAGE_BYTES {
             *self = Self::default();
             return None;
         }
-        self.pieces.entry(number).or_insert_with(|| piece.content.to_vec());
-        let whole = self.last.is_some_and(|last| (1..=last).all(|number| self.pieces.contains_key(&number)));
-        if !whole {
+        self.pieces.insert(number, piece.content.to_vec());
+        let numbers = 1..=self.last.unwrap_or(u8::MAX);
+        let whole: Option<Vec<&Vec<u8>>> = numbers.map(|number| self.pieces.get(&number)).collect();
+        let Some(whole) = whole.map(|pieces| pieces.into_iter().flatten().copied().collect()) else {
             return Some(None);
-        }
-        let pieces = std::mem::take(self).pieces;
-        Some(Some(pieces.into_values().flatten().collect()))
+        };
+        *self = Self::default();
+        Some(Some(whole))
     }
 }
 
