@@ -1,5 +1,6 @@
 //! `/metrics`: everything that is counted, as text for Prometheus.
 
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
 use axum::extract::State;
@@ -125,6 +126,17 @@ fn dataplane(text: &mut Exposition, snapshot: &MetricsSnapshot) {
 
 fn sas(text: &mut Exposition, snapshot: &MetricsSnapshot) {
     text.one("culvert_isakmp_sas", "gauge", "IKE SAs.", snapshot.isakmp_sas);
+    text.family("culvert_insecure_sas", "gauge", "SAs that use what `allow_insecure` had to name.");
+    for (what, count) in &snapshot.insecure_isakmp_sas {
+        text.sample("culvert_insecure_sas", &[("kind", "isakmp"), ("algorithm", what)], count);
+    }
+    let mut ipsec = BTreeMap::<&str, u64>::new();
+    for what in snapshot.ipsec_sas.iter().flat_map(|sa| &sa.insecure) {
+        *ipsec.entry(what).or_default() += 1;
+    }
+    for (what, count) in ipsec {
+        text.sample("culvert_insecure_sas", &[("kind", "ipsec"), ("algorithm", what)], count);
+    }
     text.family("culvert_ike_events_total", "counter", "What the IKE engine counted.");
     for counter in &snapshot.ike {
         text.sample("culvert_ike_events_total", &[("event", &counter.name)], counter.value);
@@ -202,6 +214,7 @@ mod tests {
             state: Condition::Down,
             traffic: Traffic { tx_packets: 7, ..Traffic::default() },
         }];
+        snapshot.insecure_isakmp_sas = BTreeMap::from([("sha1", 2)]);
         snapshot.drops = vec![DropMetric { reason: "no_sa", description: "No SA.", packets: 3 }];
         snapshot
     }
@@ -218,6 +231,7 @@ mod tests {
             "culvert_tunnel_state{tunnel=\"gre1\",state=\"up\"} 0",
             "culvert_tunnel_tx_packets_total{tunnel=\"gre1\"} 7",
             "culvert_drops_total{reason=\"no_sa\"} 3",
+            "culvert_insecure_sas{kind=\"isakmp\",algorithm=\"sha1\"} 2",
             "culvert_desired_generation 9",
         ] {
             assert!(text.lines().any(|it| it == line), "{line} in\n{text}");

@@ -167,6 +167,14 @@ fn the_classic_suite_passes(mapped: &Mapped) -> Result<()> {
     ] {
         ensure!(theirs.contains(expected), "no {expected} in:\n{theirs}");
     }
+    // And each SA says what of it is insecure.
+    for (path, expected) in
+        [("/v1/isakmp-sas", json!(["ikev1", "sha1", "modp1024"])), ("/v1/ipsec-sas", json!(["md5"]))]
+    {
+        let sas = mapped.alpha.api.items(path)?;
+        ensure!(!sas.is_empty() && sas.iter().all(|sa| sa["insecure"] == expected), "{sas:?}");
+    }
+    ensure!(mapped.alpha.metric("culvert_insecure_sas", &["kind=\"ipsec\"", "algorithm=\"md5\""])? >= 2.0);
     Ok(())
 }
 

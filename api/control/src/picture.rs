@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use shm::{Region, name_text};
 use time::OffsetDateTime;
 
-pub(crate) use self::suite::{encryption_word, integrity_word};
+pub(crate) use self::suite::{encryption_word, esp_insecurities, insecurity_word, integrity_word};
 use crate::state::Standing;
 use crate::view::{
     CryptoMapState, DataplaneStatus, FlowState, IpsecSa, IsakmpSa, PortStatus, Traffic, TunnelState,

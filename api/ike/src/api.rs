@@ -455,6 +455,8 @@ pub enum Event {
         connection: ConnectionId,
         /// The SA.
         ike_sa: IkeSaId,
+        /// What of its algorithms is insecure.
+        insecure: Vec<Insecurity>,
     },
     /// The peer has confirmed that it still has an IKE SA of before this engine.
     IkeResumed {
@@ -535,6 +537,18 @@ pub enum Classified {
     Dropped(&'static str),
 }
 
+/// Something insecure that an IKE SA came up with (RFC 8247, RFC 9395).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the algorithms' own names")]
+pub enum Insecurity {
+    Ikev1,
+    TripleDes,
+    Md5,
+    Sha1,
+    Modp1024,
+    Modp1536,
+}
+
 /// State of an IKE SA, without secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "plain view")]
@@ -551,6 +565,8 @@ pub struct IkeSaView {
     pub state: &'static str,
     /// Chosen suite in words: "aes-256-gcm / prf sha2-256 / group 31".
     pub suite: String,
+    /// What of that is insecure.
+    pub insecure: Vec<Insecurity>,
     pub children: Vec<u32>,
     pub established_secs: Option<u64>,
     pub rekey_in_secs: Option<u64>,

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::IkeSaView;
-use crate::v2::established::Life;
+use crate::v2::established::{Established, Life};
 use crate::v2::sa::{IkeSa, Stage};
 
 pub(crate) fn ike_sa(sa: &IkeSa, now: Instant) -> IkeSaView {
@@ -29,6 +29,7 @@ pub(crate) fn ike_sa(sa: &IkeSa, now: Instant) -> IkeSaView {
         initiator: sa.ends.initiator,
         state,
         suite: established.map(|found| found.suite()).unwrap_or_default(),
+        insecure: established.map(Established::insecurities).unwrap_or_default(),
         children: established.map(|found| found.children.keys().copied().collect()).unwrap_or_default(),
         established_secs: established
             .map(|found| now.saturating_duration_since(found.established_at).as_secs()),

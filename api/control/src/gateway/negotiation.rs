@@ -8,7 +8,7 @@ use super::{Gateway, Inputs};
 use crate::compile::Owner;
 use crate::driver::Wish;
 use crate::handle::{Order, OrderError, OrderKind};
-use crate::picture::isakmp_id_text;
+use crate::picture::{insecurity_word, isakmp_id_text};
 use crate::sa_table::ADOPTED_LINGER;
 
 impl Gateway {
@@ -36,7 +36,17 @@ impl Gateway {
 
     fn on_event(&mut self, event: &Event) {
         match event {
-            Event::IkeUp { connection, .. } => tracing::info!(connection = connection.0, "an IKE SA is up"),
+            Event::IkeUp { connection, insecure, .. } if insecure.is_empty() => {
+                tracing::info!(connection = connection.0, "an IKE SA is up");
+            }
+            Event::IkeUp { connection, insecure, .. } => {
+                let words: Vec<_> = insecure.iter().copied().map(insecurity_word).collect();
+                tracing::warn!(
+                    connection = connection.0,
+                    insecure = words.join(", "),
+                    "an IKE SA is up, with algorithms that are insecure"
+                );
+            }
             Event::IkeResumed { connection, .. } => {
                 tracing::info!(connection = connection.0, "an IKE SA was resumed");
             }

@@ -272,6 +272,10 @@ impl Gateway {
                 additional_key_exchanges: (entry.key_exchange.iter())
                     .flat_map(|exchange| exchange.additional.iter().map(|method| method.name()))
                     .collect(),
+                insecure: picture::esp_insecurities(
+                    &record,
+                    entry.key_exchange.as_ref().map(|exchange| exchange.group),
+                ),
                 esn: record.esn == 1,
                 udp_encapsulation: record.udp_encapsulation == 1,
                 local: address_text(&record, true),
@@ -307,6 +311,7 @@ impl Gateway {
                 initiator: sa.initiator,
                 state: sa.state.to_owned(),
                 suite: sa.suite,
+                insecure: sa.insecure.into_iter().map(picture::insecurity_word).collect(),
                 serves: compiled
                     .children
                     .values()

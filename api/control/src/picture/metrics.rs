@@ -35,6 +35,7 @@ impl Picture {
             workers: (0..dataplane.workers).map(|worker| self.worker(worker)).collect(),
             ipsec_sas: self.ipsec_sas(),
             isakmp_sas: self.isakmp.len() as u64,
+            insecure_isakmp_sas: occurrences(self.isakmp.iter().flat_map(|sa| &sa.insecure)),
             ike: self
                 .ike
                 .iter()
@@ -77,4 +78,12 @@ impl Picture {
                 .collect(),
         }
     }
+}
+
+/// How often each of them occurs.
+fn occurrences<'a>(words: impl Iterator<Item = &'a &'static str>) -> BTreeMap<&'static str, u64> {
+    words.fold(BTreeMap::new(), |mut counts, word| {
+        *counts.entry(*word).or_default() += 1;
+        counts
+    })
 }

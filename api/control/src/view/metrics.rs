@@ -1,5 +1,7 @@
 //! A typed snapshot of everything that is counted; the API renders it as text for Prometheus.
 
+use std::collections::BTreeMap;
+
 use super::{Condition, DataplaneStatus, IpsecSa, Traffic};
 
 /// Counters of a tunnel. Every configured tunnel is listed, whatever its state.
@@ -79,6 +81,8 @@ pub struct MetricsSnapshot {
     pub ipsec_sas: Vec<IpsecSa>,
     /// How many IKE SAs there are.
     pub isakmp_sas: u64,
+    /// How many of them came up with what is insecure, by its name in `allow_insecure`.
+    pub insecure_isakmp_sas: BTreeMap<&'static str, u64>,
     /// Counters of the IKE engine.
     pub ike: Vec<IkeMetric>,
     /// Routes mirrored into the dataplane.

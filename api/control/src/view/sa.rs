@@ -22,6 +22,8 @@ pub struct IsakmpSa {
     pub state: String,
     /// Chosen algorithms in words.
     pub suite: String,
+    /// What of them is insecure, as `allow_insecure` names it; empty where nothing is.
+    pub insecure: Vec<&'static str>,
     /// Names of the tunnels and crypto-map flows that the connection serves.
     pub serves: Vec<String>,
     /// Inbound SPIs of its IPsec SAs.
@@ -77,6 +79,8 @@ pub struct IpsecSa {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub additional_key_exchanges: Vec<&'static str>,
+    /// What of these is insecure, as `allow_insecure` names it; empty where nothing is.
+    pub insecure: Vec<&'static str>,
     /// Extended sequence numbers.
     pub esn: bool,
     /// ESP in UDP (RFC 3948).

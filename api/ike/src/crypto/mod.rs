@@ -46,7 +46,7 @@ pub(crate) use random::Random;
 pub(crate) use schedule::{IkeKeys, PlainKeys, SharedKeyAuth, Spis};
 pub(crate) use seal::{Datagrams, MAX_FRAGMENTS, OpeningKey, SealingKey};
 pub(crate) use skeyid::{PhaseOneFacts, PhaseOneKeys, equal, nat_digest};
-pub(crate) use suite::{AdditionalKeyExchanges, IkeCipher, IkeSuite, suite_name};
+pub(crate) use suite::{AdditionalKeyExchanges, IkeCipher, IkeSuite, insecurities, suite_name};
 
 /// Bytes that are wiped when dropped; without Debug.
 pub(crate) type Secret = Zeroizing<Vec<u8>>;

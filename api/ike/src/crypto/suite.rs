@@ -1,9 +1,10 @@
 //! The algorithms chosen for an IKE SA.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::CbcCipher;
-use crate::{Group, Hash, IkeEncryption, KeyEncapsulation};
+use crate::{Group, Hash, IkeEncryption, Insecurity, KeyEncapsulation};
 
 /// Encryption, with the integrity transform where it is not part of the cipher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +96,28 @@ pub(crate) fn encryption_name(encryption: IkeEncryption) -> &'static str {
         IkeEncryption::Aes256Cbc => "aes-256-cbc",
         IkeEncryption::TripleDesCbc => "3des-cbc",
     }
+}
+
+/// What is insecure among the algorithms of an IKE SA, in either version; each once.
+pub(crate) fn insecurities(
+    encryption: IkeEncryption,
+    hashes: impl IntoIterator<Item = Hash>,
+    group: Group,
+) -> Vec<Insecurity> {
+    let of_hash = |hash| match hash {
+        Hash::Md5 => Some(Insecurity::Md5),
+        Hash::Sha1 => Some(Insecurity::Sha1),
+        Hash::Sha2_256 | Hash::Sha2_384 | Hash::Sha2_512 => None,
+    };
+    let of_group = match group {
+        Group::Modp1024 => Some(Insecurity::Modp1024),
+        Group::Modp1536 => Some(Insecurity::Modp1536),
+        _ => None,
+    };
+    let of_cipher = (encryption == IkeEncryption::TripleDesCbc).then_some(Insecurity::TripleDes);
+    let found: BTreeSet<Insecurity> =
+        of_cipher.into_iter().chain(hashes.into_iter().filter_map(of_hash)).chain(of_group).collect();
+    found.into_iter().collect()
 }
 
 /// The suite of an ISAKMP SA in words.

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use super::proof::Method;
 use super::vendor::Dialect;
-use crate::crypto::{CbcCipher, EspSuite};
+use crate::crypto::{CbcCipher, EspSuite, insecurities};
 use crate::wire::isakmp::registry::{LIFE_KILOBYTES, LIFE_SECONDS, phase_one, phase_two, protocol};
 use crate::wire::isakmp::{Attribute, Proposal, Transform};
 use crate::{
-    ChildConfig, ChildLifetime, Connection, EspEncryption, EspIntegrity, Group, Hash, IkeEncryption, Mode,
+    ChildConfig, ChildLifetime, Connection, EspEncryption, EspIntegrity, Group, Hash, IkeEncryption,
+    Insecurity, Mode,
 };
 
 /// Transforms that we list at most.
@@ -22,6 +23,15 @@ pub(crate) struct PhaseOneSuite {
     pub(super) hash: Hash,
     pub(super) group: Group,
     pub(super) method: Method,
+}
+
+impl PhaseOneSuite {
+    /// What of it is insecure: the version itself before all.
+    pub(super) fn insecurities(&self) -> Vec<Insecurity> {
+        let mut all = vec![Insecurity::Ikev1];
+        all.extend(insecurities(self.encryption, [self.hash], self.group));
+        all
+    }
 }
 
 /// A choice in phase 1.

@@ -12,11 +12,13 @@ use super::ike_rekey::{IkeRekeyRequest, TheirIkeRekey, additional_of};
 use super::payloads::Picked;
 use super::sa::{Ends, Inbound, RequestDigest, Stage};
 pub(crate) use super::tasks::{Held, Installing, Job, Life, Request};
-use crate::crypto::{Datagrams, IkeKeys};
+use crate::crypto::{Datagrams, IkeKeys, insecurities};
 use crate::exchange::{Receive, ReceiveWindow, Retransmission, SendWindow, after};
 use crate::wire::registry::notify;
 use crate::wire::{Delete, Exchange, Notify, Payload, WireError, decode_payloads};
-use crate::{Cause, ChildConfig, Classified, Connection, Event, IkeSaId, OperationId, Path, Phase};
+use crate::{
+    Cause, ChildConfig, Classified, Connection, Event, IkeSaId, Insecurity, OperationId, Path, Phase,
+};
 
 /// Soft lifetimes are shortened by up to this much, so that both ends rarely rekey at once.
 const REKEY_JITTER_PERCENT: u32 = 10;
@@ -115,6 +117,12 @@ impl Established {
 
     pub(crate) fn suite(&self) -> String {
         self.keys.suite.to_string()
+    }
+
+    pub(crate) fn insecurities(&self) -> Vec<Insecurity> {
+        let suite = &self.keys.suite;
+        let hashes = suite.cipher.integrity().into_iter().chain([suite.prf]);
+        insecurities(suite.cipher.encryption(), hashes, suite.group)
     }
 
     pub(crate) fn is_active(&self) -> bool {
@@ -507,7 +515,8 @@ impl Established {
     }
 
     pub(super) fn ike_up(&self, ends: &Ends, core: &mut Core) {
-        core.event(Event::IkeUp { connection: ends.connection, ike_sa: ends.id });
+        let insecure = self.insecurities();
+        core.event(Event::IkeUp { connection: ends.connection, ike_sa: ends.id, insecure });
         if self.initial_contact {
             core.followups.push_back(Followup::ForgetOlder { survivor: ends.id });
         }
