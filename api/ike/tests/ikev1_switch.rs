@@ -9,8 +9,8 @@ use ike::*;
 const CHILD: ChildId = ChildId(1);
 
 /// Side 0 began, and both have a pair.
-fn up() -> Simulation {
-    let mut sim = Simulation::between(1, Limits::default(), Weather::FAIR, |side| {
+fn up(seed: u64) -> Simulation {
+    let mut sim = Simulation::between(seed, Limits::default(), Weather::FAIR, |side| {
         let (ike, esp) = setup::classic();
         setup::only_caller_starts(side, setup::connection_v1(side, 1, ike, &esp))
     });
@@ -22,7 +22,7 @@ fn up() -> Simulation {
 #[test]
 fn who_asked_sends_on_the_new_pair_when_the_responder_does_or_has_had_the_time() {
     for answers in [true, false] {
-        let mut sim = up();
+        let mut sim = up(1);
         let old = sim.hosts[0].dataplane.sending_on(CHILD);
         sim.command(0, Command::RekeyChild(CHILD));
         sim.run(Duration::from_millis(500));
@@ -45,7 +45,7 @@ fn who_asked_sends_on_the_new_pair_when_the_responder_does_or_has_had_the_time()
 /// Message 3 is lost for a while: the responder says so by its message 2, and nothing is sent where it does not receive.
 #[test]
 fn who_asked_waits_for_a_responder_that_asks_for_message_3_again() {
-    let mut sim = up();
+    let mut sim = up(1);
     let old = sim.hosts[0].dataplane.sending_on(CHILD);
     sim.command(0, Command::RekeyChild(CHILD));
     sim.run(Duration::from_millis(500));
@@ -67,4 +67,37 @@ fn who_asked_waits_for_a_responder_that_asks_for_message_3_again() {
     sim.inject(0, Path { local: answer.1.remote, remote: answer.1.local }, &answer.2);
     sim.run(Duration::from_secs(2));
     assert_eq!(sim.hosts[0].dataplane.sending_on(CHILD), newest);
+}
+
+/// Both rekey, and the one's request gets lost until the other's pair is there: whoever was asked last cannot take the two for
+/// one meeting, and whoever asked cannot know. Both end up with the same pair, and none goes before.
+#[test]
+fn a_request_that_arrives_when_the_other_ends_pair_is_there_makes_the_pair_that_stays() {
+    for seed in 0..8 {
+        let mut sim = up(seed);
+        sim.link.cut = true;
+        sim.command(0, Command::RekeyChild(CHILD));
+        sim.run(Duration::from_millis(100));
+        sim.link.cut = false;
+        sim.command(1, Command::RekeyChild(CHILD));
+        sim.run(Duration::from_millis(300));
+        let early = sim.hosts[1].dataplane.pairs_of(CHILD).len();
+        assert_eq!(early, 2, "seed {seed}: the other end's pair is there");
+        for _ in 0..60 {
+            sim.run(Duration::from_secs(1));
+            for side in [0, 1] {
+                let packet = sim.send_packet(side, CHILD);
+                assert!(
+                    matches!(packet, Delivery::First { .. } | Delivery::Delivered { .. }),
+                    "seed {seed}: {packet:?}"
+                );
+            }
+        }
+        assert_eq!(sim.disagreement(CHILD), None, "seed {seed}");
+        for host in &sim.hosts {
+            assert_eq!(host.dataplane.pairs_of(CHILD).len(), 1, "seed {seed}");
+            let down = |(_, event): &(std::time::Instant, Event)| matches!(event, Event::ChildDown { .. });
+            assert!(!host.events.iter().any(down), "seed {seed}");
+        }
+    }
 }

@@ -20,7 +20,7 @@ use crate::relay::Direction;
 
 /// A part of what one end begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
+pub(crate) enum Part {
     /// Messages 1 to 4 of main mode.
     Keys,
     /// Messages 5 and 6, in which the two prove themselves.
@@ -31,7 +31,7 @@ enum Part {
 
 /// Who begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Begun {
+pub(crate) enum Begun {
     Here,
     There,
 }
@@ -40,7 +40,7 @@ use Begun::{Here, There};
 use Part::{Keys, Proofs, Quick};
 
 /// What passes while something of it waits: the first group, then the second, and so on; inside a group as it comes.
-type Order = &'static [&'static [(Part, Begun)]];
+pub(crate) type Order = &'static [&'static [(Part, Begun)]];
 
 /// How long an answer may take on a busy machine, where there is one.
 const ANSWERED: Duration = Duration::from_millis(400);
@@ -48,11 +48,14 @@ const ANSWERED: Duration = Duration::from_millis(400);
 const STEP: Duration = Duration::from_millis(10);
 /// How long the ends may differ: a DELETE is on its way, or what is late is still taken.
 const MAY_DIFFER: Duration = Duration::from_secs(8);
+/// How long messages are held back.
+const HELD_FOR: Duration = Duration::from_secs(10);
 /// How long both ends are watched at most after the last message was held back, and how long they must agree.
 const WATCH: Duration = Duration::from_secs(60);
 const MUST_AGREE: Duration = Duration::from_secs(5);
 
-fn offers() -> (Connection, Settings) {
+/// What both have to offer for either phase.
+pub(crate) fn offers() -> (Connection, Settings) {
     let mut ours = connection();
     ours.version = Version::V1(Ikev1::default());
     ours.proposals = vec![IkeProposal {
@@ -77,7 +80,7 @@ fn offers() -> (Connection, Settings) {
 }
 
 /// Chooses what passes.
-struct Gate {
+pub(crate) struct Gate {
     order: Order,
     /// Who began the quick mode with this message id.
     quicks: BTreeMap<[u8; 4], Begun>,
@@ -202,32 +205,43 @@ fn crossed(what: &'static str, order: Order) -> Result<()> {
             ensure!(state.out.holding() > 0 && state.inward.holding() > 0);
             Ok(())
         })?;
-        let mut gate = Gate { order, quicks: BTreeMap::new(), passed: BTreeSet::new() };
-        let held_until = Instant::now() + Duration::from_secs(10);
-        let said = |state: &State| state.out.count() + state.inward.count();
-        while Instant::now() < held_until {
-            let (before, passed) = {
-                let mut state = engine.state();
-                (said(&state), gate.pass(&mut state))
-            };
-            // What the answer to it is decides what passes next.
-            let answered_by = Instant::now() + ANSWERED;
-            while passed == Passed::New && said(&engine.state()) == before && Instant::now() < answered_by {
-                std::thread::sleep(STEP);
-            }
-            if passed == Passed::Nothing {
-                std::thread::sleep(STEP);
-            }
-        }
+        let gate = gated(&engine, order, HELD_FOR, || Ok(()))?;
         ensure!(gate.quicks.values().any(|begun| *begun == There), "charon began no quick mode");
-        {
-            let mut state = engine.state();
-            let now = Instant::now();
-            state.out.release(now);
-            state.inward.release(now);
-        }
         watch(&cable, &engine)
     })
+}
+
+/// What waits passes in this order, and after that time as it comes. Looks on after each message.
+pub(crate) fn gated(
+    engine: &Ours,
+    order: Order,
+    held_for: Duration,
+    mut look: impl FnMut() -> Result<()>,
+) -> Result<Gate> {
+    let mut gate = Gate { order, quicks: BTreeMap::new(), passed: BTreeSet::new() };
+    let held_until = Instant::now() + held_for;
+    let said = |state: &State| state.out.count() + state.inward.count();
+    while Instant::now() < held_until {
+        let (before, passed) = {
+            let mut state = engine.state();
+            (said(&state), gate.pass(&mut state))
+        };
+        // What the answer to it is decides what passes next.
+        let answered_by = Instant::now() + ANSWERED;
+        while passed == Passed::New && said(&engine.state()) == before && Instant::now() < answered_by {
+            std::thread::sleep(STEP);
+        }
+        if passed == Passed::Nothing {
+            std::thread::sleep(STEP);
+        } else {
+            look()?;
+        }
+    }
+    let mut state = engine.state();
+    let now = Instant::now();
+    state.out.release(now);
+    state.inward.release(now);
+    Ok(gate)
 }
 
 fn watch(cable: &Cable, engine: &Ours) -> Result<()> {

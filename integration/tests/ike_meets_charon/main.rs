@@ -18,6 +18,7 @@ mod ikev1;
 mod keys;
 mod lifetimes_v1;
 mod liveness;
+mod living_v1;
 mod malformed;
 mod ml_kem;
 mod ml_kem_children;

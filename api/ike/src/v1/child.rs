@@ -19,6 +19,8 @@ use crate::{Cause, ChildConfig, ChildId, Event, IkeSaId};
 const REVIEW: Duration = Duration::from_secs(3);
 /// How long after message 3 a responder that sends nothing has the pair for sure.
 const TAKEN_IN: Duration = Duration::from_secs(1);
+/// How long after its quick mode a peer has surely judged what only it can judge, and told.
+const PEER_JUDGES: Duration = Duration::from_secs(20);
 /// How long a pair that lost is kept after the review.
 const RETIREMENT: Duration = Duration::from_secs(5);
 
@@ -55,12 +57,20 @@ impl ChildSa {
         self.is_current() && self.send_at.is_none() && self.review_at.is_none()
     }
 
-    /// Whether it takes the place of `other`, once both are there.
+    /// We had asked for it before the peer's was there, and the peer's was there first. Whether the peer heard of ours before
+    /// or after its own was made, it alone knows.
+    fn is_judged_by_peer(&self, other: &Self) -> bool {
+        let first = other.committed_at.filter(|there| self.committed_at.is_some_and(|mine| *there <= mine));
+        self.ours && !other.ours && first.is_some_and(|there| self.begun_at < there)
+    }
+
+    /// Whether it takes the place of `other`, once both are there: the newer one does, unless the two ends asked for them at
+    /// once. strongSwan has no such exception: it stops sending on the older one as soon as it is asked for another.
     fn supersedes(&self, other: &Self) -> bool {
         let (Some(mine), Some(theirs)) = (self.committed_at, other.committed_at) else { return false };
         let (newer, older) = if mine >= theirs { (self, other) } else { (other, self) };
-        let met = older.committed_at.is_some_and(|committed| newer.begun_at < committed);
-        let newer_wins = newer.ours == older.ours || !met || newer.lowest_nonce > older.lowest_nonce;
+        let met = !newer.ours && older.ours && older.committed_at.is_some_and(|there| newer.begun_at < there);
+        let newer_wins = !met || newer.lowest_nonce > older.lowest_nonce;
         newer_wins == (newer.spi_in == self.spi_in)
     }
 }
@@ -117,15 +127,22 @@ impl Peer {
     fn review(&mut self, core: &mut Core, now: Instant, id: ChildId) {
         let rivals = || self.children.values().filter(|child| child.config.id == id && child.is_current());
         let winner = rivals().reduce(|best, next| if next.supersedes(best) { next } else { best });
-        let Some((winner, awaited)) = winner.map(|winner| (winner.spi_in, winner.send_at.is_some())) else {
-            return;
-        };
+        let Some(winner) = winner else { return };
+        let (spi_in, awaited) = (winner.spi_in, winner.send_at.is_some());
+        let until = winner.committed_at.map(|there| after(there, PEER_JUDGES)).filter(|until| now < *until);
+        let (contested, lost): (Vec<&ChildSa>, Vec<&ChildSa>) = rivals()
+            .filter(|child| child.spi_in != spi_in)
+            .partition(|child| until.is_some() && winner.is_judged_by_peer(child));
+        let again = until.filter(|_| !contested.is_empty());
+        let lost: Vec<u32> = lost.into_iter().map(|child| child.spi_in).collect();
         if !awaited {
-            core.switch_outbound(id, winner);
+            core.switch_outbound(id, spi_in);
         }
         for child in self.children.values_mut() {
-            if child.config.id == id && child.is_current() && child.spi_in != winner {
+            if lost.contains(&child.spi_in) {
                 (child.send_at, child.retire_at) = (None, Some(after(now, RETIREMENT)));
+            } else if child.spi_in == spi_in {
+                child.review_at = child.review_at.or(again);
             }
         }
     }
