@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::pcap::{self, Datagram};
 use keys::Keys;
-use message::Message;
+use message::{Form, Message};
 
 /// Seen from our side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,18 @@ pub enum Direction {
     Out,
     /// From the peer.
     In,
+}
+
+/// Changes a bit of the first message of ours that is borne so, at the place that is found by its length: for a lie that the
+/// witness must deny.
+pub fn flip(messages: &mut [(Direction, Datagram)], wanted: Form, at: impl Fn(usize) -> usize) {
+    let ours = messages.iter_mut().filter(|(direction, _)| *direction == Direction::Out);
+    let mut ours = ours.map(|(_, datagram)| datagram);
+    let found = ours.find(|datagram| Message::of(datagram).is_some_and(|message| message.form == wanted));
+    if let Some(datagram) = found {
+        let at = at(datagram.payload.len());
+        datagram.payload[at] ^= 1;
+    }
 }
 
 /// How many messages of ours were read.

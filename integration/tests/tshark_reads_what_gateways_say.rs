@@ -5,22 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Context, Result, ensure};
 use integration::pair::Pair;
-use integration::witness::Direction;
+use integration::witness::flip;
 use integration::witness::gateways::Testimony;
-use integration::witness::message::{Form, Message};
+use integration::witness::message::Form;
 
 type Lie = (&'static str, fn(&mut Testimony));
-
-/// Changes an octet of the first message of the gateway's own that is borne so.
-fn flip(told: &mut Testimony, wanted: Form, at: impl Fn(usize) -> usize) {
-    let ours = told.messages.iter_mut().filter(|(direction, _)| *direction == Direction::Out);
-    let mut ours = ours.map(|(_, datagram)| datagram);
-    let found = ours.find(|datagram| Message::of(datagram).is_some_and(|message| message.form == wanted));
-    if let Some(datagram) = found {
-        let at = at(datagram.payload.len());
-        datagram.payload[at] ^= 1;
-    }
-}
 
 /// Changes a digit of the keys that it seals with, whichever end it is.
 fn change_keys(told: &mut Testimony) {
@@ -33,10 +22,10 @@ fn change_keys(told: &mut Testimony) {
 }
 
 const LIES: &[Lie] = &[
-    ("Integrity Checksum Data is incorrect", |told| flip(told, Form::Sealed, |len| len - 1)),
+    ("Integrity Checksum Data is incorrect", |told| flip(&mut told.messages, Form::Sealed, |len| len - 1)),
     ("Integrity Checksum Data is incorrect", change_keys),
     // The length of the first payload.
-    ("tshark and our messages", |told| flip(told, Form::Clear, |_| 28 + 3)),
+    ("tshark and our messages", |told| flip(&mut told.messages, Form::Clear, |_| 28 + 3)),
     ("no message", |told| told.messages[0].1.payload.truncate(27)),
     ("it told no keys", |told| told.keys.ike_sas.clear()),
     ("nothing was seen of any of its IKE SAs", |told| told.messages.clear()),

@@ -4,8 +4,8 @@ use anyhow::{Context, Result, ensure};
 use ike::sim::setup;
 use ike::{Command, Connection, IkeEncryption, Ikev1, Limits, Version};
 
-use integration::witness::Direction;
 use integration::witness::message::{Form, HEADER, Message};
+use integration::witness::{Direction, flip};
 
 use super::{SEEN, Seen, Testimony};
 use crate::cable::{Cable, connection, limits};
@@ -38,17 +38,6 @@ fn is_denied_within(limits: Limits, connection: Connection, settings: &Settings,
     Ok(())
 }
 
-/// Changes the last byte of the first message of ours that is borne so.
-fn flip(told: &mut Testimony, wanted: Form, at: impl Fn(usize) -> usize) {
-    let ours = told.messages.iter_mut().filter(|(direction, _)| *direction == Direction::Out);
-    let mut ours = ours.map(|(_, datagram)| datagram);
-    let found = ours.find(|datagram| Message::of(datagram).is_some_and(|message| message.form == wanted));
-    if let Some(datagram) = found {
-        let at = at(datagram.payload.len());
-        datagram.payload[at] ^= 1;
-    }
-}
-
 /// Withholds the first piece of ours with this number.
 fn lose(told: &mut Testimony, number: u8) {
     let lost = told.messages.iter().position(|(direction, datagram)| {
@@ -68,10 +57,12 @@ fn in_version_2() -> Result<()> {
         connection(),
         &Settings::default(),
         &[
-            ("Integrity Checksum Data is incorrect", |told| flip(told, Form::Sealed, |len| len - 1)),
+            ("Integrity Checksum Data is incorrect", |told| {
+                flip(&mut told.messages, Form::Sealed, |len| len - 1)
+            }),
             ("Integrity Checksum Data is incorrect", |told| told.keys.ike_sas[0].sk_e[0][0] ^= 1),
             // The length of the SA payload.
-            ("tshark and our messages", |told| flip(told, Form::Clear, |_| 28 + 3)),
+            ("tshark and our messages", |told| flip(&mut told.messages, Form::Clear, |_| 28 + 3)),
             ("no keys for", |told| told.keys.ike_sas.clear()),
             ("charon has other keys of", |told| told.keys.ike_sas[0].sk_p[1][0] ^= 1),
             ("charon has other keys of", |told| told.keys.ike_sas[0].sk_d[0] ^= 1),
@@ -95,8 +86,10 @@ fn in_pieces_that_tshark_cannot_open() -> Result<()> {
         setup::sealed_by(IkeEncryption::ChaCha20Poly1305, connection()),
         &settings,
         &[
-            ("none of the keys opens", |told| flip(told, Form::Sealed, |len| len - 1)),
-            ("none of the keys opens", |told| flip(told, Form::SealedPiece { last: false }, |len| len - 1)),
+            ("none of the keys opens", |told| flip(&mut told.messages, Form::Sealed, |len| len - 1)),
+            ("none of the keys opens", |told| {
+                flip(&mut told.messages, Form::SealedPiece { last: false }, |len| len - 1)
+            }),
             ("none of the keys opens", |told| told.keys.ike_sas[0].sk_e[0][0] ^= 1),
             ("piece 2 of", |told| lose(told, 2)),
             ("no first piece", |told| lose(told, 1)),
@@ -119,7 +112,7 @@ fn in_version_1() -> Result<()> {
         ours,
         &theirs,
         &[
-            ("tshark and our messages", |told| flip(told, Form::Sealed, |_| 28)),
+            ("tshark and our messages", |told| flip(&mut told.messages, Form::Sealed, |_| 28)),
             ("tshark and our messages", |told| told.keys.phase_ones[0].key[0] ^= 1),
             ("tshark and our messages", |told| told.keys.phase_ones.clear()),
             ("charon has other keys of", |told| told.keys.phase_ones[0].skeyid_a[0] ^= 1),
