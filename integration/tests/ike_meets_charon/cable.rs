@@ -4,16 +4,16 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use ike::sim::setup;
-use ike::{ChildConfig, ChildId, Connection, Limits, Mode, TrafficSelector};
+use ike::{ChildConfig, ChildId, Command, Connection, Limits, Mode, TrafficSelector};
 use integration::interop::{Role, Scenario};
 use integration::leftovers::{self, Files, run_dir};
 use integration::namespace::Namespace;
 use integration::veth::{self, End, Use};
 
 use crate::charon::{Charon, Release, Settings, child};
-use crate::ours::Ours;
+use crate::ours::{CONNECTION, Ours};
 use crate::witness::Witness;
 
 /// Both ends' namespaces; charon runs, and nobody is told anything yet.
@@ -73,6 +73,17 @@ impl Cable {
     pub(crate) fn begin(&self, role: Role, connection: Connection, settings: &Settings) -> Result<Ours> {
         self.charon.load(settings)?;
         self.start(role, connection)
+    }
+
+    /// Our deletion leaves nothing at either end.
+    pub(crate) fn ends(&self, ours: Ours) -> Result<()> {
+        ours.command(Command::Terminate(CONNECTION));
+        ours.until("the end at both ends", |state| {
+            ensure!(state.installed.is_empty(), "a pair is left");
+            let shown = self.charon.swanctl("--list-sas")?;
+            ensure!(shown.trim().is_empty(), "{shown}");
+            Ok(())
+        })
     }
 
     /// Starts our engine, and charon's side if it begins; charon was told before.

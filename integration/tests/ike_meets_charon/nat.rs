@@ -12,7 +12,7 @@ use integration::namespace::Namespace;
 use crate::cable::{Cable, connection, scenario};
 use crate::charon::Settings;
 use crate::datagram;
-use crate::ours::{CHILD, CONNECTION, Ours};
+use crate::ours::{CHILD, Ours};
 use crate::relay::{Action, Direction};
 
 const NAT_DETECTION_SOURCE_IP: u16 = 16388;
@@ -63,17 +63,6 @@ fn encapsulated(cable: &Cable, ours: &Ours) -> Result<()> {
     Ok(())
 }
 
-/// Our deletion leaves nothing at either end.
-fn ends(cable: &Cable, ours: Ours) -> Result<()> {
-    ours.command(Command::Terminate(CONNECTION));
-    ours.until("the end at both ends", |state| {
-        ensure!(state.installed.is_empty(), "a pair is left");
-        let sas = cable.charon.swanctl("--list-sas")?;
-        ensure!(sas.trim().is_empty(), "{sas}");
-        Ok(())
-    })
-}
-
 /// New keys, asked for by either side.
 fn rekeys(cable: &Cable, ours: &Ours) -> Result<()> {
     let rekeyed = |count: usize| {
@@ -109,7 +98,7 @@ fn a_forced_end_has_esp_in_udp_without_any_nat() -> Result<()> {
                 cable.charon.logs_after(before, BEHIND_NAT)?;
                 encapsulated(&cable, &ours)?;
                 rekeys(&cable, &ours)?;
-                ends(&cable, ours)
+                cable.ends(ours)
             })?;
         }
     }
@@ -201,7 +190,7 @@ fn nothing_needs_port_500_once_a_nat_is_known() -> Result<()> {
                     // Until charon deletes the old one it may not have read that there is a new one.
                     ours.settles(1)?;
                 }
-                ends(&cable, ours)
+                cable.ends(ours)
             })?;
         }
     }
@@ -225,7 +214,7 @@ fn both_ends_may_be_behind_nats() -> Result<()> {
                 let sas = cable.charon.swanctl("--list-sas")?;
                 ensure!(sas.contains("192.0.2.51[4500]"), "{sas}");
                 rekeys(&cable, &ours)?;
-                ends(&cable, ours)
+                cable.ends(ours)
             })?;
         }
     }
@@ -281,7 +270,7 @@ fn version_1_passes_nats_by_the_drafts() -> Result<()> {
             // Of our quick mode: UDP-Encapsulated-Tunnel as the drafts number it.
             cable.charon.logs_after(before, &format!("=> {UDP_TUNNEL_DRAFT}"))?;
             rekeys(&cable, &ours)?;
-            ends(&cable, ours)
+            cable.ends(ours)
         })?;
     }
     Ok(())

@@ -12,7 +12,7 @@ use crate::cable::{Cable, scenario};
 use crate::charon::Settings;
 use crate::datagram::HEADER;
 use crate::ikev1::classic;
-use crate::ours::{CHILD, CONNECTION, Ours};
+use crate::ours::{CHILD, Ours};
 use crate::relay::Direction;
 
 const FRAGMENT: u8 = 132;
@@ -166,20 +166,9 @@ fn of_charons_are_put_together_whatever_comes_among_them() -> Result<()> {
                 change(&engine, case)?;
                 engine
                     .event("the rekey", |event| matches!(event, Event::ChildRekeyed { .. }).then_some(()))?;
-                ends(&cable, engine)
+                cable.ends(engine)
             })?;
         }
     }
     Ok(())
-}
-
-/// Our deletion leaves nothing at either end.
-fn ends(cable: &Cable, engine: Ours) -> Result<()> {
-    engine.command(Command::Terminate(CONNECTION));
-    engine.until("the end at both ends", |state| {
-        ensure!(state.installed.is_empty(), "a pair is left");
-        let shown = cable.charon.swanctl("--list-sas")?;
-        ensure!(shown.trim().is_empty(), "{shown}");
-        Ok(())
-    })
 }
