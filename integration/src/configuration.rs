@@ -97,10 +97,7 @@ pub fn crypto_mapped_tunnel(
         "sequence": 10, "action": "permit", "protocol": "gre", "source": own.black(), "destination": peer.black(),
     });
     api.put("/v1/access-lists/to-peer", &json!({"rules": [rule]}))?;
-    let entry = json!({
-        "sequence": 10, "access_list": "to-peer", "transform_sets": ["to-peer"], "peer": peer.black(),
-    });
-    api.put("/v1/crypto-maps/outside", &json!({"entries": [entry]}))?;
+    api.put(CRYPTO_MAP, &crypto_map(peer, &json!({})))?;
     let mut interface = black(own);
     interface["crypto_map"] = json!("outside");
     api.put("/v1/interfaces/black0", &interface)?;
@@ -108,6 +105,25 @@ pub fn crypto_mapped_tunnel(
     body["mtu_bytes"] = json!(1380);
     api.put(&format!("/v1/tunnels/to-{}", peer.name), &body)?;
     route6(api, peer)
+}
+
+/// The crypto map of [`crypto_mapped_tunnel`].
+pub const CRYPTO_MAP: &str = "/v1/crypto-maps/outside";
+
+/// What it is towards a peer, with these fields in its one entry too.
+pub fn crypto_map(peer: Site, fields: &Value) -> Value {
+    let mut entry = json!({
+        "sequence": 10, "access_list": "to-peer", "transform_sets": ["to-peer"], "peer": peer.black(),
+    });
+    merge(&mut entry, fields);
+    json!({"entries": [entry]})
+}
+
+/// Puts these fields into a body.
+pub fn merge(body: &mut Value, fields: &Value) {
+    for (name, value) in fields.as_object().into_iter().flatten() {
+        body[name] = value.clone();
+    }
 }
 
 /// The transform-set that the crypto map of [`crypto_mapped_tunnel`] names.

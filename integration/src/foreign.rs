@@ -120,6 +120,12 @@ impl Settings {
         Self::speaking(&strongswan::DAEMON, own, far, secret)
     }
 
+    /// As [`Self::new`], in IKEv1: AES-256, SHA-256 and group 14, as [`crate::configuration::version_1`].
+    pub fn version_1(own: Site, far: Site, secret: &str) -> Self {
+        let (ike, esp) = ("aes256-sha256-modp2048", "aes128gcm16");
+        Self { version: 1, ike, esp, ..Self::new(own, far, secret) }
+    }
+
     /// As [`Self::new`], with another daemon.
     pub fn speaking(daemon: &'static Daemon, own: Site, far: Site, secret: &str) -> Self {
         Self {

@@ -7,7 +7,9 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::checks::Pinging;
-use crate::configuration::{self, aes_128_gcm, pre_shared_key, protected_tunnel, static_routes};
+use crate::configuration::{
+    self, CRYPTO_MAP, aes_128_gcm, crypto_map, merge, pre_shared_key, protected_tunnel, static_routes,
+};
 use crate::foreign::Settings;
 use crate::gateway::{Gateway, Options};
 use crate::lab::{ALPHA, Foreign, GAMMA, Lab, Site};
@@ -65,11 +67,7 @@ impl Natted {
             "sequence": 10, "action": "permit", "protocol": "gre", "source": source, "destination": destination,
         });
         api.put("/v1/access-lists/to-peer", &json!({"rules": [rule]}))?;
-        let mut entry = json!({
-            "sequence": 10, "access_list": "to-peer", "transform_sets": ["to-peer"], "peer": destination,
-        });
-        merge(&mut entry, fields);
-        api.put("/v1/crypto-maps/outside", &json!({"entries": [entry]}))?;
+        api.put(CRYPTO_MAP, &crypto_map(peer, fields))?;
         let mut interface = configuration::black(ALPHA);
         interface["crypto_map"] = json!("outside");
         api.put("/v1/interfaces/black0", &interface)?;
@@ -138,13 +136,6 @@ fn far_ends(states: &str, own: Ipv4Addr) -> Result<BTreeMap<u32, SocketAddrV4>> 
         }
     }
     Ok(found)
-}
-
-/// Puts these fields into a body.
-pub fn merge(body: &mut Value, fields: &Value) {
-    for (name, value) in fields.as_object().into_iter().flatten() {
-        body[name] = value.clone();
-    }
 }
 
 #[cfg(test)]

@@ -28,9 +28,11 @@ fn scenario(what: &'static str, daemon: &Daemon) -> Scenario {
     Scenario { number: 28, what, peer: daemon.name, role: Role::Initiator }
 }
 
-/// strongSwan that takes us from wherever we come, and asks nothing by itself.
+/// Lines for a strongSwan that takes us from wherever we come, and asks nothing by itself.
+const UNASKING: &str = "remote_addrs = %any\n dpd_delay = 0s";
+
 fn strongswan() -> Settings {
-    Settings { connection: "remote_addrs = %any\n dpd_delay = 0s", ..Settings::new(GAMMA, ALPHA, KEY) }
+    Settings { connection: UNASKING, ..Settings::new(GAMMA, ALPHA, KEY) }
 }
 
 /// Both hosts answer each other.
@@ -145,13 +147,8 @@ fn and_strongswan_follows() -> Result<()> {
 /// In tunnel mode the addresses that change are none of GRE's.
 #[test]
 fn and_strongswan_follows_in_version_1() -> Result<()> {
-    let settings = Settings {
-        version: 1,
-        ike: "aes256-sha256-modp2048",
-        esp: "aes128gcm16",
-        mode: Mode::Tunnel,
-        ..strongswan()
-    };
+    let settings =
+        Settings { mode: Mode::Tunnel, connection: UNASKING, ..Settings::version_1(GAMMA, ALPHA, KEY) };
     let natted = Natted::before(ALPHA, settings)?;
     let what = "our NAT shows us at another port, then address, IKEv1 with GRE in tunnel mode and a crypto map; \
                 rekeys by both from there";

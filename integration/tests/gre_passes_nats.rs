@@ -6,13 +6,15 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, ensure};
 use integration::checks::{ping, ping_sized, reachable};
 use integration::command::output;
-use integration::configuration::{self, VERSION_1, aes_128_gcm, protected_tunnel, static_routes, version_1};
+use integration::configuration::{
+    self, VERSION_1, aes_128_gcm, merge, protected_tunnel, static_routes, version_1,
+};
 use integration::foreign::{Daemon, Mode, Settings, libreswan, strongswan};
 use integration::gateway::Options;
 use integration::interop::{Role, Scenario};
 use integration::lab::{ALPHA, BETA, GAMMA, NATTED_ALPHA, NATTED_BETA, NATTED_GAMMA};
 use integration::nat::{FIRST_HOST, FORGETS_AFTER_SECS, SECOND_HOST, public};
-use integration::natted::{MTU_BYTES, Natted, merge};
+use integration::natted::{MTU_BYTES, Natted};
 use integration::pair::{KEY, PATIENCE};
 use integration::pcap::Kind;
 use integration::wait;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
-use integration::configuration::{VERSION_1, version_1};
+use integration::configuration::{CRYPTO_MAP, VERSION_1, crypto_map, version_1};
 use integration::foreign::{Mode, Settings};
 use integration::gateway::Gateway;
 use integration::lab::{ALPHA, BETA, GAMMA, Site};
@@ -168,22 +168,12 @@ fn charon_shows(mapped: &Mapped, cookies: &(String, String)) -> Result<()> {
 /// and each end rekeys over it; one that nobody vouches for costs no packet either; what charon has lost is made anew.
 #[test]
 fn phase_one_of_version_1_goes_on_or_is_made_anew_without_loss() -> Result<()> {
-    let settings = Settings {
-        version: 1,
-        ike: "aes256-sha256-modp2048",
-        esp: "aes128gcm16",
-        ..Settings::new(GAMMA, ALPHA, KEY)
-    };
-    let mapped = Mapped::bare(settings)?;
+    let mapped = Mapped::bare(Settings::version_1(GAMMA, ALPHA, KEY))?;
     let (alpha, api) = (&mapped.alpha, &mapped.alpha.api);
     api.put(VERSION_1, &version_1())?;
     mapped.configure(Mode::Transport)?;
     // culvertd begins: of two that both ends begin at once, charon would keep the other one for a while.
-    let entry = json!({
-        "sequence": 10, "access_list": "to-peer", "transform_sets": ["to-peer"], "peer": GAMMA.black(),
-        "isakmp_policies": ["old"],
-    });
-    api.put("/v1/crypto-maps/outside", &json!({"entries": [entry]}))?;
+    api.put(CRYPTO_MAP, &crypto_map(GAMMA, &json!({"isakmp_policies": ["old"]})))?;
     mapped.passes(PATIENCE)?;
     let before = ike_spis(alpha)?;
     charon_shows(&mapped, &before)?;

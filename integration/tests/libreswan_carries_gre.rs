@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use integration::checks::ping;
-use integration::configuration::{VERSION_1, aes_128_gcm, version_1};
+use integration::configuration::{CRYPTO_MAP, VERSION_1, aes_128_gcm, crypto_map, version_1};
 use integration::foreign::{Certified, Mode, Settings, libreswan};
 use integration::interop::{Role, Scenario};
 use integration::lab::{ALPHA, GAMMA};
@@ -13,7 +13,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, RsaKeySize,
     date_time_ymd,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 fn scenario(number: u8, what: &'static str, role: Role) -> Scenario {
     Scenario { number, what, peer: libreswan::DAEMON.name, role }
@@ -93,7 +93,7 @@ fn in_version_1(child: &'static str) -> Result<Mapped> {
     api.put(VERSION_1, &version_1())?;
     mapped.lab.may_begin(ALPHA, false)?;
     mapped.configure_with(&aes_128_gcm(Mode::Transport))?;
-    api.put("/v1/crypto-maps/outside", &entry(&json!({"isakmp_policies": ["old"]})))?;
+    api.put(CRYPTO_MAP, &crypto_map(GAMMA, &json!({"isakmp_policies": ["old"]})))?;
     mapped.gamma.gateway.begin()?;
     passes(&mapped)?;
     Ok(mapped)
@@ -146,17 +146,6 @@ fn may_be_overtaken(losses: Losses, at_most: u64) -> Result<()> {
     Ok(())
 }
 
-/// The crypto map with these fields in its entry too.
-fn entry(more: &Value) -> Value {
-    let mut entry = json!({
-        "sequence": 10, "access_list": "to-peer", "transform_sets": ["to-peer"], "peer": GAMMA.black(),
-    });
-    for (field, value) in more.as_object().into_iter().flatten() {
-        entry[field] = value.clone();
-    }
-    json!({"entries": [entry]})
-}
-
 /// An authority, and certificate and key of both ends: ours, theirs.
 fn pki(names: [&str; 2]) -> Result<(String, [(String, String); 2])> {
     let rsa = || KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048);
@@ -204,16 +193,19 @@ fn on_certificates() -> Result<()> {
     });
     api.put("/v1/isakmp-policies/signed", &policy)?;
     api.delete(&format!("/v1/pre-shared-keys/{}", GAMMA.name))?;
-    let map = entry(&json!({
-        "certificate": "alpha", "trusted_certificates": ["root"], "isakmp_policies": ["signed"],
-        "local_identity": OURS, "remote_identity": THEIRS,
-    }));
+    let map = crypto_map(
+        GAMMA,
+        &json!({
+            "certificate": "alpha", "trusted_certificates": ["root"], "isakmp_policies": ["signed"],
+            "local_identity": OURS, "remote_identity": THEIRS,
+        }),
+    );
     let what = "RSA-2048 certificates, RFC 7427; GRE";
     for role in [Role::Responder, Role::Initiator] {
         scenario(31, what, role).judge(|| {
             mapped.lab.may_begin(ALPHA, role == Role::Initiator)?;
             if role == Role::Responder {
-                api.put("/v1/crypto-maps/outside", &map)?;
+                api.put(CRYPTO_MAP, &map)?;
                 mapped.gamma.gateway.begin()?;
             } else {
                 mapped.gamma.gateway.end()?;

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use integration::checks::ping;
-use integration::configuration::{TRANSFORM_SET_OF_MAP, aes_128_gcm, version_1};
+use integration::configuration::{CRYPTO_MAP, TRANSFORM_SET_OF_MAP, aes_128_gcm, crypto_map, version_1};
 use integration::foreign::{Certified, Mode, Settings};
 use integration::interop::{Role, Scenario};
 use integration::lab::{ALPHA, GAMMA};
@@ -52,23 +52,12 @@ impl Pki {
     }
 }
 
-/// The crypto map's entry with these fields too.
-fn entry(more: &Value) -> Value {
-    let mut entry = json!({
-        "sequence": 10, "access_list": "to-peer", "transform_sets": ["to-peer"], "peer": GAMMA.black(),
-    });
-    for (field, value) in more.as_object().into_iter().flatten() {
-        entry[field] = value.clone();
-    }
-    json!({"entries": [entry]})
-}
-
 /// GRE passes, whoever began.
 fn both_roles(mapped: &Mapped, number: u8, what: &'static str, map: &Value, shown: &[&str]) -> Result<()> {
     let scenario = |role| Scenario { number, what, peer: "strongSwan", role };
     scenario(Role::Responder).judge(|| {
         mapped.lab.may_begin(ALPHA, false)?;
-        mapped.alpha.api.put("/v1/crypto-maps/outside", map)?;
+        mapped.alpha.api.put(CRYPTO_MAP, map)?;
         wait::until("gamma's negotiation", PATIENCE, || mapped.gamma.gateway.begin())?;
         passes(mapped, shown)
     })?;
@@ -104,10 +93,13 @@ fn certified(settings: Settings, pki: &Pki, policy: &Value) -> Result<(Mapped, V
     api.put("/v1/isakmp-policies/signed", policy)?;
     // Not by this: it would serve as well if anyone took it.
     api.delete(&format!("/v1/pre-shared-keys/{}", GAMMA.name))?;
-    let map = entry(&json!({
-        "certificate": "alpha", "trusted_certificates": ["root"], "isakmp_policies": ["signed"],
-        "local_identity": OURS, "remote_identity": THEIRS,
-    }));
+    let map = crypto_map(
+        GAMMA,
+        &json!({
+            "certificate": "alpha", "trusted_certificates": ["root"], "isakmp_policies": ["signed"],
+            "local_identity": OURS, "remote_identity": THEIRS,
+        }),
+    );
     Ok((mapped, map))
 }
 
@@ -163,7 +155,7 @@ fn a_ppk_carries_gre_and_a_wrong_one_does_not() -> Result<()> {
     api.put("/v1/ppks/grove", &json!({"ppk_id": "grove", "key": PPK}))?;
     api.put(TRANSFORM_SET_OF_MAP, &aes_128_gcm(Mode::Transport))?;
     mapped.configure(Mode::Transport)?;
-    let map = entry(&json!({"ppk": "grove", "ppk_required": true}));
+    let map = crypto_map(GAMMA, &json!({"ppk": "grove", "ppk_required": true}));
     let shown = ["using PPK for PPK_ID 'grove'", "mode transport"];
     both_roles(&mapped, 33, "PPK (RFC 8784) over the API, required by both; GRE", &map, &shown)?;
 

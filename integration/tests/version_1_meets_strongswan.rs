@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail, ensure};
 use integration::checks::ping;
-use integration::configuration::{TRANSFORM_SET_OF_MAP, VERSION_1, version_1};
+use integration::configuration::{CRYPTO_MAP, TRANSFORM_SET_OF_MAP, VERSION_1, crypto_map, version_1};
 use integration::foreign::{Mode, Settings};
 use integration::interop::{Role, Scenario};
 use integration::lab::{ALPHA, GAMMA};
@@ -12,13 +12,7 @@ use serde_json::json;
 
 #[test]
 fn main_mode_and_quick_mode_carry_gre_and_rekey_without_loss() -> Result<()> {
-    let settings = Settings {
-        version: 1,
-        ike: "aes256-sha256-modp2048",
-        esp: "aes128gcm16",
-        ..Settings::new(GAMMA, ALPHA, KEY)
-    };
-    let mapped = Mapped::bare(settings)?;
+    let mapped = Mapped::bare(Settings::version_1(GAMMA, ALPHA, KEY))?;
     let api = &mapped.alpha.api;
     let mut unnamed = version_1();
     unnamed["allow_insecure"] = json!([]);
@@ -28,11 +22,7 @@ fn main_mode_and_quick_mode_carry_gre_and_rekey_without_loss() -> Result<()> {
     assert_eq!(made["warnings"][0]["pointer"], "/version", "{made}");
 
     mapped.configure(Mode::Transport)?;
-    let entry = json!({
-        "sequence": 10, "access_list": "to-peer", "transform_sets": ["to-peer"], "peer": GAMMA.black(),
-        "isakmp_policies": ["old"],
-    });
-    api.put("/v1/crypto-maps/outside", &json!({"entries": [entry]}))?;
+    api.put(CRYPTO_MAP, &crypto_map(GAMMA, &json!({"isakmp_policies": ["old"]})))?;
     mapped.passes(PATIENCE)?;
     for address in GAMMA.host() {
         let pings = ping(mapped.lab.host(ALPHA)?, &address, 20)?;
@@ -73,10 +63,6 @@ fn the_classic_suite_carries_gre_with_a_key_for_everyone() -> Result<()> {
     mapped.configure_with(&set)?;
     api.put("/v1/pre-shared-keys/everyone", &json!({"peer": "0.0.0.0/0", "key": KEY_OF_ALL}))?;
     api.delete(&format!("/v1/pre-shared-keys/{}", GAMMA.name))?;
-    let entry = json!({
-        "sequence": 10, "access_list": "to-peer", "transform_sets": ["to-peer"], "peer": GAMMA.black(),
-        "isakmp_policies": ["classic"],
-    });
 
     let scenario = |role| Scenario {
         number: 13,
@@ -86,7 +72,7 @@ fn the_classic_suite_carries_gre_with_a_key_for_everyone() -> Result<()> {
     };
     scenario(Role::Responder).judge(|| {
         mapped.lab.may_begin(ALPHA, false)?;
-        api.put("/v1/crypto-maps/outside", &json!({"entries": [entry]}))?;
+        api.put(CRYPTO_MAP, &crypto_map(GAMMA, &json!({"isakmp_policies": ["classic"]})))?;
         wait::until("gamma's quick mode", PATIENCE, || mapped.gamma.gateway.begin())?;
         the_classic_suite_passes(&mapped)
     })?;
@@ -103,13 +89,7 @@ fn the_classic_suite_carries_gre_with_a_key_for_everyone() -> Result<()> {
 fn the_key_with_the_longest_prefix_counts() -> Result<()> {
     const NETWORK: &str = "a key of one network alone";
     const EVERYONE: &str = "a key that everyone has, and nobody else";
-    let settings = Settings {
-        version: 1,
-        ike: "aes256-sha256-modp2048",
-        esp: "aes128gcm16",
-        ..Settings::new(GAMMA, ALPHA, KEY)
-    };
-    let mut mapped = Mapped::bare(settings)?;
+    let mut mapped = Mapped::bare(Settings::version_1(GAMMA, ALPHA, KEY))?;
     let api = &mapped.alpha.api;
     api.put(VERSION_1, &version_1())?;
     let network = format!("{}/24", GAMMA.black_network());
@@ -117,11 +97,7 @@ fn the_key_with_the_longest_prefix_counts() -> Result<()> {
     api.put("/v1/pre-shared-keys/everyone", &json!({"peer": "0.0.0.0/0", "key": EVERYONE}))?;
     api.put("/v1/pre-shared-keys/network", &json!({"peer": network, "key": NETWORK}))?;
     mapped.configure(Mode::Transport)?;
-    let entry = json!({
-        "sequence": 10, "access_list": "to-peer", "transform_sets": ["to-peer"], "peer": GAMMA.black(),
-        "isakmp_policies": ["old"],
-    });
-    mapped.alpha.api.put("/v1/crypto-maps/outside", &json!({"entries": [entry]}))?;
+    api.put(CRYPTO_MAP, &crypto_map(GAMMA, &json!({"isakmp_policies": ["old"]})))?;
     for (what, gone, secret) in [
         ("IKEv1, three keys match the peer: that of its address; GRE", None, KEY),
         ("IKEv1, two keys match the peer: that of its network; GRE", Some(GAMMA.name), NETWORK),
