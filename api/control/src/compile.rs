@@ -70,6 +70,8 @@ pub struct Child {
     pub remote: IpAddr,
     /// One of [`shm::records::mode`].
     pub mode: u8,
+    /// It may be had in tunnel mode too.
+    pub tunnel_fallback: bool,
     /// What it may carry at most, seen from our side.
     pub selector: Selector,
     /// Anti-replay window in packets.

@@ -114,6 +114,7 @@ fn connection(arguments: &Arguments) -> anyhow::Result<Connection> {
     let child = ChildConfig {
         id: ChildId(1),
         mode: if arguments.or("mode", "tunnel") == "transport" { Mode::Transport } else { Mode::Tunnel },
+        tunnel_fallback: false,
         local_selectors: vec![selector("local-ts")?],
         remote_selectors: vec![selector("remote-ts")?],
         proposals: vec![esp],

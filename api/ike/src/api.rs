@@ -171,7 +171,7 @@ pub struct EspProposal {
 /// ESP mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mode {
-    /// `USE_TRANSPORT_MODE`; an answer in tunnel mode is refused.
+    /// `USE_TRANSPORT_MODE`; an answer in tunnel mode is refused unless [`ChildConfig::tunnel_fallback`] allows it.
     Transport,
     /// Tunnel mode.
     Tunnel,
@@ -214,6 +214,9 @@ pub struct ChildConfig {
     pub id: ChildId,
     /// Mode asked for and accepted.
     pub mode: Mode,
+    /// With [`Mode::Transport`]: tunnel mode is taken where an IKEv2 peer has no other (RFC 7296 section 1.3.1: a responder may
+    /// decline transport mode, and it is the initiator's to accept that). IKEv1 takes the mode alone.
+    pub tunnel_fallback: bool,
     /// Our side's selectors.
     pub local_selectors: Vec<TrafficSelector>,
     /// The peer's side's selectors.
@@ -224,6 +227,13 @@ pub struct ChildConfig {
     pub lifetime: ChildLifetime,
     /// Bring it up without being asked, and again when it goes down.
     pub start: bool,
+}
+
+impl ChildConfig {
+    /// Whether an IKEv2 peer may have it in this mode.
+    pub(crate) fn takes(&self, mode: Mode) -> bool {
+        mode == self.mode || (mode == Mode::Tunnel && self.tunnel_fallback)
+    }
 }
 
 /// Dead peer detection (RFC 7296 section 2.4).

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ike::sim::{Simulation, Weather, setup};
+use ike::sim::{Host, Simulation, Weather, setup};
 use ike::*;
 use zeroize::Zeroizing;
 
@@ -31,6 +31,11 @@ fn child_cause(sim: &Simulation, side: usize) -> Option<Cause> {
         Event::ChildDown { cause, .. } => Some(cause.clone()),
         _ => None,
     })
+}
+
+/// Of the pairs of a host's one child.
+fn modes(host: &Host, child: ChildId) -> Vec<Mode> {
+    host.dataplane.pairs_of(child).into_iter().map(|installed| installed.pair.mode).collect()
 }
 
 fn assert_no_child(sim: &Simulation) {
@@ -182,6 +187,24 @@ fn modes_that_differ_either_way() {
         assert_eq!(sim.ike_sas(), [1, 1]);
         assert!(matches!(child_cause(&sim, transport), Some(Cause::ModeMismatch { .. })), "{transport}");
     }
+}
+
+/// Whoever begins, and whoever has tunnel mode alone.
+#[test]
+fn tunnel_mode_is_taken_where_it_may_take_the_place_of_transport_mode() {
+    for transport in 0..2 {
+        let sim = run(Limits::default(), |side, connection| {
+            let child = &mut connection.children[0];
+            child.mode = if side == transport { Mode::Transport } else { Mode::Tunnel };
+            child.tunnel_fallback = side == transport;
+        });
+        for host in &sim.hosts {
+            assert_eq!(modes(host, ChildId(1)), [Mode::Tunnel], "{transport}");
+        }
+    }
+    // Where both have it, it is transport mode.
+    let sim = run(Limits::default(), |_, connection| connection.children[0].tunnel_fallback = true);
+    assert_eq!(modes(&sim.hosts[0], ChildId(1)), [Mode::Transport]);
 }
 
 #[test]

@@ -103,10 +103,17 @@ impl Desired {
         terms.isakmp_policies.iter().filter_map(|name| self.isakmp_policies.get_key_value(name)).collect()
     }
 
-    /// The mode of terms: that of all their transform sets.
+    /// The mode of terms that is asked for: that of their first transform set.
     #[must_use]
     pub fn mode_of(&self, terms: &SaTerms) -> Option<Mode> {
         self.transform_sets_of(terms).next().map(|(_, set)| set.mode)
+    }
+
+    /// Whether tunnel mode is taken where a peer declines transport mode: some of the transform sets are of each.
+    #[must_use]
+    pub fn falls_back_to_tunnel_mode(&self, terms: &SaTerms) -> bool {
+        let of_tunnel_mode = self.transform_sets_of(terms).any(|(_, set)| set.mode == Mode::Tunnel);
+        of_tunnel_mode && self.mode_of(terms) == Some(Mode::Transport)
     }
 
     /// The key for a peer at `address` that is to prove `remote`, on a connection on which we are `local`: the best

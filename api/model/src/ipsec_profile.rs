@@ -34,7 +34,8 @@ words! {
 /// The terms of a pair of IPsec SAs, common to IPsec profiles and the entries of crypto maps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct SaTerms {
-    /// Transform sets, best first, all of one mode.
+    /// Transform sets, best first, all of one mode; or some of transport mode, then some of tunnel mode, which is taken where
+    /// an IKEv2 peer declines transport mode, with any cipher of the list. The MTU of a tunnel leaves room for either.
     #[schema(min_items = 1, max_items = 8)]
     pub transform_sets: Vec<Name>,
     /// Our certificate, with its key; we prove ourselves by a pre-shared key when absent.

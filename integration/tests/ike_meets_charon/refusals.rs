@@ -2,8 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 use ike::{
-    Authentication, Cause, Connection, EspEncryption, Event, Group, Hash, IkeEncryption, IkeProposal, Mode,
-    Phase, PreSharedKey,
+    Authentication, Cause, Command, Connection, EspEncryption, Event, Group, Hash, IkeEncryption,
+    IkeProposal, Mode, Phase, PreSharedKey,
 };
 use integration::interop::Role;
 use zeroize::Zeroizing;
@@ -11,6 +11,8 @@ use zeroize::Zeroizing;
 use crate::cable::{Cable, connection, host, scenario};
 use crate::charon::{Charon, Settings};
 use crate::datagram;
+use crate::ours::CHILD;
+use crate::rekeys::{agree, pairs};
 use crate::relay::Action;
 
 fn offering(encryption: IkeEncryption, integrity: Hash, prf: Hash, groups: &[Group]) -> Connection {
@@ -301,4 +303,35 @@ fn tunnel_mode_where_transport_mode_is_required() -> Result<()> {
         ensure!(engine.state().installed.is_empty(), "a pair was installed");
         Ok(())
     })
+}
+
+#[test]
+fn tunnel_mode_where_transport_mode_is_preferred() -> Result<()> {
+    let cable = Cable::new()?;
+    let mut ours = connection();
+    for child in &mut ours.children {
+        (child.mode, child.tunnel_fallback) = (Mode::Transport, true);
+    }
+    for (role, what) in [
+        (Role::Initiator, "the peer answers transport mode with tunnel mode, which is allowed"),
+        (Role::Responder, "the peer asks for tunnel mode where transport mode is preferred"),
+    ] {
+        scenario(26, what, role).judge(|| {
+            let engine = cable.up(role, ours.clone(), &Settings::default())?;
+            // A rekey asks for transport mode again, and takes what it gets.
+            for rekeyed in [false, true] {
+                let old = pairs(&engine);
+                if rekeyed {
+                    engine.command(Command::RekeyChild(CHILD));
+                    agree(&cable, &engine, &old)?;
+                }
+                let tunnel = engine.state().installed.values().all(|pair| pair.mode == Mode::Tunnel);
+                let sas = cable.charon.swanctl("--list-sas")?;
+                ensure!(tunnel && sas.contains("INSTALLED, TUNNEL"), "{sas}");
+            }
+            drop(engine);
+            cable.charon.try_swanctl("--terminate --ike far --force --timeout 1").map(drop)
+        })?;
+    }
+    Ok(())
 }

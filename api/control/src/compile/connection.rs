@@ -113,6 +113,7 @@ impl<'a> Connections<'a> {
             connection.children.push(ChildConfig {
                 id: child,
                 mode: ike_mode(child_mode),
+                tunnel_fallback: self.desired.falls_back_to_tunnel_mode(request.terms),
                 local_selectors,
                 remote_selectors,
                 proposals: esp_proposals(self.desired, request.terms),
@@ -128,6 +129,7 @@ impl<'a> Connections<'a> {
                 local,
                 remote,
                 mode: record_mode(child_mode),
+                tunnel_fallback: self.desired.falls_back_to_tunnel_mode(request.terms),
                 selector: request.selector,
                 replay_window: request.terms.replay_window,
             },

@@ -165,7 +165,8 @@ fn prefix(range: &TrafficSelector) -> Option<IpNet> {
 
 /// Whether an SA that was found is what a child of today would have: with the same peer, wherever that has moved.
 pub(super) fn serves(sa: &SaRecord, child: &Child) -> bool {
-    sa.mode == child.mode
+    let mode_fits = sa.mode == child.mode || (child.tunnel_fallback && sa.mode == mode::TUNNEL);
+    mode_fits
         && sa.local.to_ip(sa.family) == Some(child.local)
         && sa.peer.to_ip(sa.family) == Some(child.remote)
 }

@@ -101,6 +101,7 @@ pub(crate) fn connection(number: u32, responder: Ipv4Addr, terms: &Terms, as_pee
         id: ChildId(u64::from(number)),
         // The one that charon can do without ESP in the kernel.
         mode: Mode::Tunnel,
+        tunnel_fallback: false,
         local_selectors: vec![selector(from)],
         remote_selectors: vec![selector(to)],
         proposals: vec![EspProposal {

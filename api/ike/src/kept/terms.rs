@@ -29,7 +29,7 @@ pub(crate) fn terms(key: &Secret, connection: &Connection) -> Secret {
 
 /// The same for a child.
 pub(crate) fn child_terms(key: &Secret, config: &ChildConfig) -> Secret {
-    let ChildConfig { id, mode, local_selectors, remote_selectors, proposals, .. } = config;
-    let terms = format!("{:?}", (id, mode, local_selectors, remote_selectors, proposals));
+    let ChildConfig { id, mode, tunnel_fallback, local_selectors, remote_selectors, proposals, .. } = config;
+    let terms = format!("{:?}", (id, mode, tunnel_fallback, local_selectors, remote_selectors, proposals));
     prf(Hash::Sha2_256, key, &[terms.as_bytes()])
 }

@@ -58,6 +58,7 @@ pub fn child(side: usize, id: u64) -> ChildConfig {
     ChildConfig {
         id: ChildId(id),
         mode: Mode::Transport,
+        tunnel_fallback: false,
         local_selectors: vec![selector(side)],
         remote_selectors: vec![selector(1 - side)],
         proposals: vec![EspProposal {

@@ -193,10 +193,10 @@ impl ChildRequest {
         // Before the selectors: behind a NAT those of another mode can't fit.
         let theirs =
             if picked.notify(notify::USE_TRANSPORT_MODE).is_some() { Mode::Transport } else { Mode::Tunnel };
-        if theirs != self.config.mode {
+        if !self.config.takes(theirs) {
             return Err(Cause::ModeMismatch { ours: self.config.mode, theirs });
         }
-        let [local, remote] = match self.config.mode {
+        let [local, remote] = match theirs {
             Mode::Transport => ends.nat.seen_from_here(connection, local, remote),
             Mode::Tunnel => [local.clone(), remote.clone()],
         };
@@ -224,7 +224,7 @@ impl ChildRequest {
             spi_out,
             path: ends.path,
             udp_encapsulation: ends.nat.is_present(),
-            mode: self.config.mode,
+            mode: theirs,
             encryption: suite.encryption,
             integrity: suite.integrity,
             esn: suite.esn,
@@ -352,7 +352,9 @@ pub(super) fn answer(
             child: policy.map(|child| child.id),
         });
     };
-    if config.mode == Mode::Transport && !asks_transport {
+    // Who did not ask for transport mode gets none; who did may be declined.
+    let mode = if asks_transport { config.mode } else { Mode::Tunnel };
+    if !config.takes(mode) {
         return Err(Refusal {
             error: Notify::new(notify::NO_PROPOSAL_CHOSEN, Vec::new()),
             cause: Some(Box::new(Cause::ModeMismatch { ours: Mode::Transport, theirs: Mode::Tunnel })),
@@ -400,7 +402,7 @@ pub(super) fn answer(
     let suite = chosen.suite.suite;
     let spi_in = core.new_esp_spi(ends.id);
     let mut payloads = Vec::new();
-    if config.mode == Mode::Transport {
+    if mode == Mode::Transport {
         payloads.push(Payload::Notify(Notify::new(notify::USE_TRANSPORT_MODE, Vec::new())));
     }
     payloads.push(no_tfc_padding());
@@ -422,7 +424,7 @@ pub(super) fn answer(
         spi_out,
         path: ends.path,
         udp_encapsulation: ends.nat.is_present(),
-        mode: config.mode,
+        mode,
         encryption: suite.encryption,
         integrity: suite.integrity,
         esn: suite.esn,

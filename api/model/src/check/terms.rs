@@ -1,8 +1,8 @@
-//! The transform sets of one list share their mode: IKEv2 asks for a mode once for all of them. Certificates are used
-//! for what they are, and by policies that say so.
+//! The transform sets of one list share their mode, or go from transport to tunnel mode: IKEv2 asks for transport mode once
+//! for all of them, and a peer may decline it. Certificates are used for what they are, and by policies that say so.
 
 use super::Violation;
-use crate::{Authentication, CertificateUsage, Desired, EspEncryption, IkeVersion, Kind, SaTerms};
+use crate::{Authentication, CertificateUsage, Desired, EspEncryption, IkeVersion, Kind, Mode, SaTerms};
 
 pub(super) fn check(desired: &Desired, found: &mut Vec<Violation>) {
     for (name, profile) in &desired.ipsec_profiles {
@@ -26,7 +26,6 @@ pub(super) fn check(desired: &Desired, found: &mut Vec<Violation>) {
 
 /// What both profiles and entries are checked for.
 fn check_terms(desired: &Desired, terms: &SaTerms, mut refuse: impl FnMut(String, String)) {
-    one_mode(desired, terms, &mut refuse);
     if let Some(name) = &terms.certificate
         && let Some(found) = desired.certificates.get(name)
         && found.usage != CertificateUsage::Identity
@@ -44,6 +43,7 @@ fn check_terms(desired: &Desired, terms: &SaTerms, mut refuse: impl FnMut(String
     }
     let of_v1 =
         desired.isakmp_policies_of(terms).iter().any(|(_, policy)| policy.version == IkeVersion::Ikev1);
+    modes(desired, terms, of_v1, &mut refuse);
     if terms.ppk.is_some() && of_v1 {
         refuse(
             "/ppk".to_owned(),
@@ -82,17 +82,26 @@ fn check_terms(desired: &Desired, terms: &SaTerms, mut refuse: impl FnMut(String
     }
 }
 
-fn one_mode(desired: &Desired, terms: &SaTerms, refuse: &mut impl FnMut(String, String)) {
+/// Transport mode is asked for first, or not at all; version 1 asks for a mode with each set, and is given one.
+fn modes(desired: &Desired, terms: &SaTerms, of_v1: bool, refuse: &mut impl FnMut(String, String)) {
     let Some((first, first_set)) = desired.transform_sets_of(terms).next() else { return };
+    let mut before = (first, first_set.mode);
     for (index, (name, set)) in desired.transform_sets_of(terms).enumerate() {
-        if set.mode != first_set.mode {
-            refuse(
-                format!("/transform_sets/{index}"),
-                format!(
-                    "{name} is of {} mode, {first} of {} mode: one list has one mode",
-                    set.mode, first_set.mode
-                ),
-            );
-        }
+        let (last, last_mode) = before;
+        let detail = if of_v1 && set.mode != first_set.mode {
+            format!(
+                "{name} is of {} mode, {first} of {} mode: one list has one mode where the isakmp_policies are of ikev1",
+                set.mode, first_set.mode
+            )
+        } else if (last_mode, set.mode) == (Mode::Tunnel, Mode::Transport) {
+            format!(
+                "{name} is of transport mode, and stands behind {last} of tunnel mode: put it first, for transport mode is \
+                 asked for once, and tunnel mode taken where the peer declines it"
+            )
+        } else {
+            before = (name, set.mode);
+            continue;
+        };
+        refuse(format!("/transform_sets/{index}"), detail);
     }
 }

@@ -233,10 +233,21 @@ fn a_twin_can_not_take_the_name_of_its_device() {
 }
 
 #[test]
-fn one_list_has_one_mode() {
+fn a_list_goes_from_transport_to_tunnel_mode_and_in_version_1_has_one_mode() {
     let mut desired = gateway();
-    put::<crate::IpsecProfile>(&mut desired, "mixed", json!({"transform_sets": ["transport", "tunnel"]}));
-    assert_eq!(wrong(&desired), ["ipsec-profiles/mixed /transform_sets/1"]);
+    let profile =
+        |sets: [&str; 2], policies: &[&str]| json!({"transform_sets": sets, "isakmp_policies": policies});
+    put::<crate::IpsecProfile>(&mut desired, "falls-back", profile(["transport", "tunnel"], &[]));
+    let terms = &desired.ipsec_profiles[&"falls-back".parse::<crate::Name>().unwrap()].terms;
+    assert!(desired.falls_back_to_tunnel_mode(terms));
+    assert!(wrong(&desired).is_empty());
+    put::<crate::IpsecProfile>(&mut desired, "reversed", profile(["tunnel", "transport"], &[]));
+    assert_eq!(wrong(&desired), ["ipsec-profiles/reversed /transform_sets/1"]);
+    let policy = json!({"priority": 1, "version": "ikev1", "encryption": ["aes-256-cbc"], "hash": ["sha2-256"],
+        "groups": [14], "allow_insecure": ["ikev1"]});
+    put::<crate::IsakmpPolicy>(&mut desired, "one", policy);
+    put::<crate::IpsecProfile>(&mut desired, "reversed", profile(["transport", "tunnel"], &["one"]));
+    assert_eq!(wrong(&desired), ["ipsec-profiles/reversed /transform_sets/1"]);
 }
 
 /// Version 1 has no number for ChaCha20-Poly1305: a set of it would never be offered.
