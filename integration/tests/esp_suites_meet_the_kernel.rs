@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use integration::checks::{ping, ping_sized};
-use integration::configuration::TRANSFORM_SET_OF_MAP;
+use integration::configuration::{CRYPTO_MAP, TRANSFORM_SET_OF_MAP, crypto_map};
 use integration::foreign::{Mode, Settings};
 use integration::interop::{Role, Scenario};
 use integration::lab::{ALPHA, GAMMA};
@@ -126,7 +126,7 @@ fn passes(mapped: &Mapped) -> Result<()> {
     Ok(())
 }
 
-fn carries_gre(mode: Mode) -> Result<()> {
+fn carries_gre(mode: Mode) -> Result<Mapped> {
     let mut mapped = Mapped::bare(Settings { mode, esp: SUITES[0].esp, ..Settings::new(GAMMA, ALPHA, KEY) })?;
     mapped.configure_with(&SUITES[0].transform_set(mode))?;
     mapped.passes(PATIENCE)?;
@@ -174,15 +174,36 @@ fn carries_gre(mode: Mode) -> Result<()> {
             Ok(())
         })?;
     }
-    Ok(())
+    Ok(mapped)
+}
+
+/// A list of transport mode, then of tunnel mode, towards a peer that has tunnel mode alone.
+fn takes_tunnel_mode_where_it_must(mapped: &Mapped, suite: &Suite) -> Result<()> {
+    let what = "the peer answers transport mode with tunnel mode, which our transform sets allow; GRE";
+    Scenario { number: 26, what, peer: "strongSwan", role: Role::Initiator }.judge(|| {
+        let old = sa::spis(&sa::with_peer(&mapped.alpha, GAMMA)?, true);
+        mapped.alpha.api.put("/v1/transform-sets/preferred", &suite.transform_set(Mode::Transport))?;
+        let sets = json!({"transform_sets": ["preferred", "to-peer"]});
+        mapped.alpha.api.put(CRYPTO_MAP, &crypto_map(GAMMA, &sets))?;
+        wait::until("SAs of the new list", PATIENCE, || {
+            let new = sa::spis(&sa::with_peer(&mapped.alpha, GAMMA)?, true);
+            if !new.is_empty() && new.is_disjoint(&old) { Ok(()) } else { bail!("{new:08x?}") }
+        })?;
+        mapped.passes(PATIENCE)?;
+        for sa in mapped.alpha.api.items("/v1/ipsec-sas")? {
+            ensure!(sa["mode"] == "tunnel", "{sa}");
+        }
+        passes(mapped)
+    })
 }
 
 #[test]
 fn each_suite_carries_gre_in_transport_mode() -> Result<()> {
-    carries_gre(Mode::Transport)
+    carries_gre(Mode::Transport).map(drop)
 }
 
 #[test]
 fn each_suite_carries_gre_in_tunnel_mode() -> Result<()> {
-    carries_gre(Mode::Tunnel)
+    let mapped = carries_gre(Mode::Tunnel)?;
+    takes_tunnel_mode_where_it_must(&mapped, SUITES.last().context("no suite")?)
 }
