@@ -465,7 +465,7 @@ pub enum Event {
         connection: ConnectionId,
         /// The SA.
         ike_sa: IkeSaId,
-        /// What of its algorithms is insecure.
+        /// What of it is insecure.
         insecure: Vec<Insecurity>,
     },
     /// The peer has confirmed that it still has an IKE SA of before this engine.
@@ -547,9 +547,9 @@ pub enum Classified {
     Dropped(&'static str),
 }
 
-/// Something insecure that an IKE SA came up with (RFC 8247, RFC 9395).
+/// Something insecure that an IKE SA came up with (RFC 8247, RFC 9395), or by (RFC 2409 section 5.4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[expect(missing_docs, reason = "the algorithms' own names")]
+#[expect(missing_docs, reason = "their own names")]
 pub enum Insecurity {
     Ikev1,
     TripleDes,
@@ -557,6 +557,7 @@ pub enum Insecurity {
     Sha1,
     Modp1024,
     Modp1536,
+    AggressiveMode,
 }
 
 /// State of an IKE SA, without secrets.
@@ -575,7 +576,7 @@ pub struct IkeSaView {
     pub state: &'static str,
     /// Chosen suite in words: "aes-256-gcm / prf sha2-256 / group 31".
     pub suite: String,
-    /// What of that is insecure.
+    /// What of it is insecure.
     pub insecure: Vec<Insecurity>,
     pub children: Vec<u32>,
     pub established_secs: Option<u64>,

@@ -12,7 +12,7 @@ use crate::wire::{Reader, WireError};
 use crate::{ChildId, Connection, ConnectionId};
 
 /// Version of the form. Another one is not read: the SA is negotiated anew.
-pub(crate) const FORM: u8 = 4;
+pub(crate) const FORM: u8 = 5;
 
 /// Times that a peer is asked again whether it still has the SA. Its pairs stay in use, whatever it says: to negotiate
 /// anew costs no packet, but each moment of a peer that has lost everything does.

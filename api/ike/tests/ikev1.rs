@@ -490,6 +490,9 @@ fn aggressive_mode_comes_up_in_six_messages_where_both_were_told_to() {
     assert_eq!(sim.disagreement(CHILD), None);
     assert_eq!(sim.link.log.len(), 6, "three of aggressive mode, three of quick mode");
     for side in 0..2 {
+        for sa in sim.hosts[side].engine.isakmp_sas(sim.now) {
+            assert!(sa.insecure.contains(&Insecurity::AggressiveMode), "{sa:?}");
+        }
         assert!(matches!(sim.send_packet(side, CHILD), Delivery::First { .. }));
     }
     sim.command(0, Command::RekeyIke(ConnectionId(1)));

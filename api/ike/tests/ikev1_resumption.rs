@@ -102,6 +102,28 @@ fn assert_no_message_id_twice(sim: &Simulation, seed: u64) -> usize {
     by_id.len()
 }
 
+/// Whatever made it insecure still does.
+#[test]
+fn a_phase_one_of_aggressive_mode_is_one_after_a_restart() {
+    let aggressive = |side| {
+        let mut connection = connection(side);
+        connection.version = Version::V1(Ikev1 { aggressive_mode: true, ..Ikev1::default() });
+        connection
+    };
+    let mut sim = Simulation::new(Instant::now(), 1, Limits::default(), Weather::FAIR);
+    sim.tell_time();
+    for side in 0..2 {
+        sim.configure(side, aggressive(side));
+    }
+    sim.run(Duration::from_secs(60));
+    restart_as(aggressive(0), &mut sim, 0, 1);
+    sim.run(Duration::from_secs(10));
+    assert_eq!(count(&sim, 0, "ike_sas_resumed"), 1);
+    for sa in sim.hosts[0].engine.isakmp_sas(sim.now) {
+        assert!(sa.insecure.contains(&Insecurity::AggressiveMode), "{sa:?}");
+    }
+}
+
 #[test]
 fn a_restarted_end_goes_on_with_its_phase_one() {
     let mut sim = up();

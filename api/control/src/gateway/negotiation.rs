@@ -44,7 +44,7 @@ impl Gateway {
                 tracing::warn!(
                     connection = connection.0,
                     insecure = words.join(", "),
-                    "an IKE SA is up, with algorithms that are insecure"
+                    "an IKE SA is up, and is insecure by what is named"
                 );
             }
             Event::IkeResumed { connection, .. } => {

@@ -40,6 +40,7 @@ pub(crate) const fn insecurity_word(found: Insecurity) -> &'static str {
         Insecurity::Sha1 => Insecure::Sha1.word(),
         Insecurity::Modp1024 => Insecure::Modp1024.word(),
         Insecurity::Modp1536 => Insecure::Modp1536.word(),
+        Insecurity::AggressiveMode => Insecure::AggressiveMode.word(),
     }
 }
 

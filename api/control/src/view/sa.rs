@@ -22,7 +22,7 @@ pub struct IsakmpSa {
     pub state: String,
     /// Chosen algorithms in words.
     pub suite: String,
-    /// What of them is insecure, as `allow_insecure` names it; empty where nothing is.
+    /// What is insecure of them, of the version, or of the way it was made, as `allow_insecure` names it; empty where nothing is.
     pub insecure: Vec<&'static str>,
     /// Names of the tunnels and crypto-map flows that the connection serves.
     pub serves: Vec<String>,

@@ -119,6 +119,7 @@ impl Peer {
         let cookies = Spis { responder: received.header.cookie_r, ..found.cookies };
         let agreed = Agreed {
             suite: choice.suite,
+            aggressive: true,
             lifetime: choice.lifetime,
             cookies,
             sa: sa.clone(),
@@ -217,6 +218,7 @@ impl Peer {
             let nonce_r = nonce_r.get(..nonce_len).unwrap_or(&nonce_r);
             let agreed = Agreed {
                 suite: choice.suite,
+                aggressive: true,
                 lifetime: choice.lifetime,
                 cookies,
                 sa: sa.to_vec(),

@@ -12,6 +12,8 @@ use crate::{Authentication, Classified};
 /// See the module's documentation.
 pub(super) struct Agreed<'a> {
     pub(super) suite: PhaseOneSuite,
+    /// By aggressive mode, not by main mode.
+    pub(super) aggressive: bool,
     pub(super) lifetime: Duration,
     pub(super) cookies: Spis,
     /// Body of the initiator's SA payload.
@@ -28,12 +30,13 @@ impl Agreed<'_> {
     /// # Errors
     /// The configuration has no shared key any more.
     pub(super) fn keyed(self, authentication: &Authentication) -> Result<Keyed, Classified> {
-        let Self { suite, lifetime, cookies, sa, publics, nonces, shared } = self;
+        let Self { suite, aggressive, lifetime, cookies, sa, publics, nonces, shared } = self;
         let shared_key = suite.method.shared_key(authentication)?;
         let facts = PhaseOneFacts { cookies, nonces, shared };
         let keys = PhaseOneKeys::new(suite.hash, suite.cipher, shared_key, facts);
         Ok(Keyed {
             suite,
+            aggressive,
             lifetime,
             chain: IvChain::phase_one(&keys, publics.0, publics.1),
             keys,

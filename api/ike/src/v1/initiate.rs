@@ -160,6 +160,7 @@ impl Peer {
         let nonces = (nonce.as_slice(), nonce_r);
         let agreed = Agreed {
             suite,
+            aggressive: false,
             lifetime,
             cookies: found.cookies,
             sa: sa.clone(),

@@ -87,6 +87,7 @@ impl Peer {
         up.keys.keep(up.suite.encryption, &mut writer);
         writer.u16(up.suite.group.number());
         writer.u64(up.suite.method.number());
+        writer.u8(u8::from(up.aggressive));
         writer.counted(up.chain.as_bytes());
         found.announced.keep(&mut writer);
         let asked = up.probe.as_ref().map(|Probe { sequence, .. }| *sequence);

@@ -146,7 +146,7 @@ impl Peer {
             core.event(Event::IkeRekeyed { connection: self.id, ike_sa: id });
         } else {
             let up = self.phase_ones.get(&id).and_then(PhaseOne::up);
-            let insecure = up.map(|up| up.suite.insecurities()).unwrap_or_default();
+            let insecure = up.map(|up| up.insecurities()).unwrap_or_default();
             core.event(Event::IkeUp { connection: self.id, ike_sa: id, insecure });
         }
         core.followups.push_back(Followup::Ensure(self.id));

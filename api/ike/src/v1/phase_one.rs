@@ -19,7 +19,7 @@ use crate::v2::core::Core;
 use crate::v2::nat::Nat;
 use crate::v2::sa::RequestDigest;
 use crate::wire::isakmp::{Exchange, Header, Payload};
-use crate::{Connection, IkeSaId, Mode, Path};
+use crate::{Connection, IkeSaId, Insecurity, Mode, Path};
 
 /// Message ids that an SA may use. All are remembered as long as it lives, for none is used twice (RFC 2408 section 3.1): of
 /// one that was forgotten, an old message would be taken for a new one.
@@ -78,6 +78,7 @@ pub(super) enum Stage {
 /// Keys, before the peer is authenticated.
 pub(super) struct Keyed {
     pub(super) suite: PhaseOneSuite,
+    pub(super) aggressive: bool,
     pub(super) lifetime: Duration,
     pub(super) keys: PhaseOneKeys,
     pub(super) chain: IvChain,
@@ -120,6 +121,8 @@ pub(super) struct Probe {
 /// What is there once the peer is authenticated.
 pub(super) struct Up {
     pub(super) suite: PhaseOneSuite,
+    /// It was made by aggressive mode.
+    pub(super) aggressive: bool,
     pub(super) keys: PhaseOneKeys,
     /// The last block of phase 1.
     pub(super) chain: IvChain,
@@ -363,6 +366,7 @@ impl Up {
         let soft = keyed.lifetime.saturating_sub(margin);
         Self {
             suite: keyed.suite,
+            aggressive: keyed.aggressive,
             keys: keyed.keys,
             chain,
             lowest_nonce: keyed.lowest_nonce,
@@ -381,6 +385,13 @@ impl Up {
             farewells: Vec::new(),
             question: None,
         }
+    }
+
+    /// What of it is insecure.
+    pub(super) fn insecurities(&self) -> Vec<Insecurity> {
+        let mut all = self.suite.insecurities();
+        all.extend(self.aggressive.then_some(Insecurity::AggressiveMode));
+        all
     }
 
     pub(super) fn was_used(&self, message_id: u32) -> bool {

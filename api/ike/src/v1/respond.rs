@@ -91,6 +91,7 @@ impl Peer {
         let nonces = (nonce_i, nonce_r.as_slice());
         let agreed = Agreed {
             suite,
+            aggressive: false,
             lifetime,
             cookies: found.cookies,
             sa,

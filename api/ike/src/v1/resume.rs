@@ -29,6 +29,7 @@ pub(crate) struct KeptPhaseOne {
     pub(crate) sa: KeptSa,
     keys: PhaseOneKeys,
     suite: PhaseOneSuite,
+    aggressive: bool,
     chain: IvChain,
     announced: Announced,
     next_probe: Option<u32>,
@@ -70,6 +71,7 @@ impl KeptPhaseOne {
         let group = Group::from_number(reader.u16()?).ok_or(WireError::BadValue)?;
         let method = Method::from_number(reader.u64()?).ok_or(WireError::BadValue)?;
         let suite = PhaseOneSuite { encryption, cipher: keys.cipher, hash: keys.hash, group, method };
+        let aggressive = reader.u8()? == 1;
         let chain = IvChain::resumed(&keys, reader.counted()?).ok_or(WireError::BadLength)?;
         let announced = Announced::resume(reader)?;
         let mut number = || -> Result<Option<u32>, WireError> {
@@ -84,6 +86,7 @@ impl KeptPhaseOne {
             sa,
             keys,
             suite,
+            aggressive,
             chain,
             announced,
             next_probe,
@@ -99,6 +102,7 @@ impl KeptPhaseOne {
         let now = clock.now;
         Up {
             suite: self.suite,
+            aggressive: self.aggressive,
             keys: self.keys,
             chain: self.chain,
             lowest_nonce: self.sa.lowest_nonce,

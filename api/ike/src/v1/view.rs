@@ -44,7 +44,7 @@ fn view(peer: &Peer, found: &PhaseOne, now: Instant) -> IkeSaView {
         suite: up
             .map(|up| suite_name(up.suite.encryption, up.suite.hash, up.suite.group))
             .unwrap_or_default(),
-        insecure: up.map(|up| up.suite.insecurities()).unwrap_or_default(),
+        insecure: up.map(|up| up.insecurities()).unwrap_or_default(),
         children: Vec::new(),
         established_secs: up.map(|up| now.saturating_duration_since(up.up_at).as_secs()),
         rekey_in_secs: up.map(|up| up.replace_at.saturating_duration_since(now).as_secs()),
