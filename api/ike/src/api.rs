@@ -177,6 +177,9 @@ pub enum Mode {
     Tunnel,
 }
 
+/// Most traffic selectors that are agreed on each side of an SA.
+pub const SELECTORS_MOST: usize = 8;
+
 /// A traffic selector (RFC 7296 section 3.13): an address range, a protocol (0 any) and ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TrafficSelector {

@@ -65,6 +65,17 @@ pub enum Cause {
         /// Theirs in words.
         theirs: String,
     },
+    /// The peer's answer has more traffic selectors than an SA can have here.
+    #[error(
+        "the peer narrowed the traffic selectors to more ranges than an SA can have, {most} on each side: {theirs}; \
+         protect fewer networks by one rule"
+    )]
+    TooManySelectors {
+        /// Most of one side.
+        most: usize,
+        /// Theirs in words.
+        theirs: String,
+    },
     /// The peer answered tunnel mode where transport mode is required, or the reverse.
     #[error("the peer answered {theirs:?} mode, {ours:?} is required")]
     ModeMismatch {

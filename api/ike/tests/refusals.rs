@@ -229,6 +229,33 @@ fn selectors_are_narrowed_to_what_both_allow() {
     }
 }
 
+/// RFC 7296 section 2.9: the responder answers with a subset that holds what was named first. Rekeyed, it is the same one.
+#[test]
+fn no_more_is_agreed_than_an_sa_can_have() {
+    let host = |number: u8| TrafficSelector {
+        first: [10, 0, 0, number].into(),
+        last: [10, 0, 0, number].into(),
+        protocol: 0,
+        ports: (0, u16::MAX),
+    };
+    let any = TrafficSelector { first: [0; 4].into(), last: [255; 4].into(), ..host(0) };
+    let many: Vec<_> = (0..SELECTORS_MOST as u8 + 3).map(|number| host(number * 2)).collect();
+    let mut sim = run(Limits::default(), |side, connection| {
+        let child = &mut connection.children[0];
+        child.mode = Mode::Tunnel;
+        (child.local_selectors, child.remote_selectors) =
+            if side == 0 { (vec![any], many.clone()) } else { (vec![any], vec![any]) };
+    });
+    for side in [0, 1, 0] {
+        assert_eq!(sim.disagreement(FIRST), None);
+        let pairs = [0, 1].map(|side| sim.hosts[side].dataplane.pairs_of(FIRST));
+        let first = &many[..SELECTORS_MOST];
+        assert_eq!([&pairs[0][0].pair.remote_selectors, &pairs[1][0].pair.local_selectors], [first, first]);
+        sim.command(side, Command::RekeyChild(FIRST));
+        sim.run(Duration::from_secs(20));
+    }
+}
+
 #[test]
 fn a_dataplane_that_refuses_leaves_no_half_child() {
     for side in 0..2 {

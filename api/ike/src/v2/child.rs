@@ -9,12 +9,13 @@ use super::key_exchanges::KeyExchanges;
 use super::payloads::Picked;
 use super::proposals::{self, EspChoice};
 use super::sa::Ends;
-use super::selectors;
+use super::selectors::{self, Unfit};
 use crate::crypto::{EspSuite, IkeKeys, KeyPair, Secret, child_keys};
 use crate::wire::registry::notify;
 use crate::wire::{Notify, Payload, Protocol, WireProposal};
 use crate::{
     Cause, ChildConfig, ChildId, ChildPair, Connection, EspKeys, Group, KeyEncapsulation, Mode, Phase,
+    SELECTORS_MOST, TrafficSelector,
 };
 
 /// How far a pair is.
@@ -200,11 +201,7 @@ impl ChildRequest {
             Mode::Transport => ends.nat.seen_from_here(connection, local, remote),
             Mode::Tunnel => [local.clone(), remote.clone()],
         };
-        let within = selectors::all_covered(&self.config.local_selectors, &local)
-            && selectors::all_covered(&self.config.remote_selectors, &remote);
-        if !within || local.is_empty() || remote.is_empty() {
-            return Err(self.unacceptable(&local, &remote));
-        }
+        let [local, remote] = self.within_ours([&local, &remote])?;
         let agreed = match (chosen.suite.group, &self.key_pair, &picked.key_exchange) {
             (None, _, _) => None,
             (Some(group), Some(pair), Some((number, public)))
@@ -238,11 +235,19 @@ impl ChildRequest {
         Ok(ChildAgreement { pair, suite, initiator: true, exchanges })
     }
 
-    fn unacceptable(&self, local: &[crate::TrafficSelector], remote: &[crate::TrafficSelector]) -> Cause {
-        Cause::TsUnacceptable {
-            ours: describe_sides(&self.config.local_selectors, &self.config.remote_selectors),
-            theirs: describe_sides(local, remote),
-        }
+    /// The selectors of an answer that may be installed; of each side, ours first.
+    fn within_ours(&self, answered: [&[TrafficSelector]; 2]) -> Result<[Vec<TrafficSelector>; 2], Cause> {
+        let [local, remote] = answered;
+        let policy = [self.config.local_selectors.as_slice(), self.config.remote_selectors.as_slice()];
+        selectors::accept(policy, answered).map_err(|unfit| match unfit {
+            Unfit::NotOurs => Cause::TsUnacceptable {
+                ours: describe_sides(&self.config.local_selectors, &self.config.remote_selectors),
+                theirs: describe_sides(local, remote),
+            },
+            Unfit::TooMany => {
+                Cause::TooManySelectors { most: SELECTORS_MOST, theirs: describe_sides(local, remote) }
+            }
+        })
     }
 
     /// The peer's refusal in our words.
@@ -263,7 +268,7 @@ impl ChildRequest {
     }
 }
 
-fn describe_sides(local: &[crate::TrafficSelector], remote: &[crate::TrafficSelector]) -> String {
+fn describe_sides(local: &[TrafficSelector], remote: &[TrafficSelector]) -> String {
     format!("{} to {}", selectors::describe(local), selectors::describe(remote))
 }
 
@@ -454,7 +459,7 @@ fn key_exchange(core: &mut Core, choice: &EspChoice, picked: &Picked) -> Result<
     }
 }
 
-type Matched = (ChildConfig, Vec<crate::TrafficSelector>, Vec<crate::TrafficSelector>);
+type Matched = (ChildConfig, Vec<TrafficSelector>, Vec<TrafficSelector>);
 
 /// The child that is meant: one whose selectors are named exactly before one that must be narrowed, in the mode asked
 /// before the other, and one that is down before one that is up. `asked` is our side, then the peer's.
@@ -462,7 +467,7 @@ fn match_child(
     core: &Core,
     ends: &Ends,
     connection: &Connection,
-    asked: [&[crate::TrafficSelector]; 2],
+    asked: [&[TrafficSelector]; 2],
     asks_transport: bool,
     only: Option<ChildId>,
 ) -> Option<Matched> {
@@ -477,7 +482,7 @@ fn match_child(
         };
         let local = selectors::narrow(&config.local_selectors, local_asked);
         let remote = selectors::narrow(&config.remote_selectors, remote_asked);
-        if local.is_empty() || remote.is_empty() {
+        if !selectors::meet(&local, &remote) {
             continue;
         }
         let exact = selectors::all_covered(&local, &config.local_selectors)

@@ -3,10 +3,7 @@
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use crate::TrafficSelector;
-
-/// Most selectors that an agreement may end up with per side.
-const MAX_AGREED: usize = 64;
+use crate::{SELECTORS_MOST, TrafficSelector};
 
 /// What both match, if anything.
 pub(crate) fn intersect(one: &TrafficSelector, other: &TrafficSelector) -> Option<TrafficSelector> {
@@ -34,7 +31,8 @@ pub(crate) fn all_covered(outer: &[TrafficSelector], inner: &[TrafficSelector]) 
     inner.iter().all(|inner| outer.iter().any(|outer| covers(outer, inner)))
 }
 
-/// All pairwise intersections, without those that another one covers.
+/// All pairwise intersections, without those that another one covers: as many of the first as an SA can have. What is left out
+/// is refused (section 2.9 lets the responder choose a subset that holds the first ones).
 pub(crate) fn narrow(policy: &[TrafficSelector], asked: &[TrafficSelector]) -> Vec<TrafficSelector> {
     let mut agreed: Vec<TrafficSelector> = Vec::new();
     for asked in asked {
@@ -44,12 +42,49 @@ pub(crate) fn narrow(policy: &[TrafficSelector], asked: &[TrafficSelector]) -> V
                 continue;
             }
             agreed.retain(|known| !covers(&common, known));
-            if agreed.len() < MAX_AGREED {
+            if agreed.len() < SELECTORS_MOST {
                 agreed.push(common);
             }
         }
     }
     agreed
+}
+
+/// Whether some packet lies in both sides: one protocol, and addresses of one family.
+pub(crate) fn meet(local: &[TrafficSelector], remote: &[TrafficSelector]) -> bool {
+    local.iter().any(|local| {
+        remote.iter().any(|remote| {
+            local.first.is_ipv4() == remote.first.is_ipv4()
+                && (local.protocol == 0 || remote.protocol == 0 || local.protocol == remote.protocol)
+        })
+    })
+}
+
+/// Why an answer cannot be accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    /// It is wider than what was asked, or no packet lies in it.
+    NotOurs,
+    /// It has more selectors than an SA can have. All of them were agreed and the peer sends by each: none may be left out.
+    TooMany,
+}
+
+/// The selectors of an answer without what is said twice, if they lie in those that were asked for; of both, our side first.
+pub(crate) fn accept(
+    asked: [&[TrafficSelector]; 2],
+    answered: [&[TrafficSelector]; 2],
+) -> Result<[Vec<TrafficSelector>; 2], Unfit> {
+    let [[asked_local, asked_remote], [local, remote]] = [asked, answered];
+    if !all_covered(asked_local, local) || !all_covered(asked_remote, remote) || !meet(local, remote) {
+        return Err(Unfit::NotOurs);
+    }
+    let agreed = [narrow(asked_local, local), narrow(asked_remote, remote)];
+    let [agreed_local, agreed_remote] = &agreed;
+    if all_covered(agreed_local, local) && all_covered(agreed_remote, remote) {
+        Ok(agreed)
+    } else {
+        Err(Unfit::TooMany)
+    }
 }
 
 /// In words: `192.0.2.1 gre, 10.0.0.0-10.0.0.255 tcp 80`.
@@ -122,6 +157,44 @@ mod tests {
         })
     }
 
+    fn host(last: u8) -> TrafficSelector {
+        let address = IpAddr::from([10, 0, 0, last]);
+        TrafficSelector { first: address, last: address, protocol: 0, ports: (0, u16::MAX) }
+    }
+
+    const ANY: TrafficSelector = TrafficSelector {
+        first: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+        last: IpAddr::V4(std::net::Ipv4Addr::BROADCAST),
+        protocol: 0,
+        ports: (0, u16::MAX),
+    };
+
+    #[test]
+    fn more_than_an_sa_can_have_is_cut_in_an_answer_of_ours_and_refused_in_one_of_the_peers() {
+        let many: Vec<_> = (1..=10).map(|number| host(number * 2)).collect();
+        let (first, rest) = many.split_at(SELECTORS_MOST);
+        assert_eq!(narrow(&[ANY], &many), first);
+        assert_eq!(accept([&[ANY], &[ANY]], [first, &[ANY]]), Ok([first.to_vec(), vec![ANY]]));
+        assert_eq!(accept([&[ANY], &[ANY]], [&many, &[ANY]]), Err(Unfit::TooMany));
+        assert_eq!(accept([&[ANY], &[ANY]], [&[ANY], &many]), Err(Unfit::TooMany));
+        // What another one covers takes no room.
+        let twice = [first, &[ANY], rest].concat();
+        assert_eq!(accept([&[ANY], &[ANY]], [&twice, &[ANY]]), Ok([vec![ANY], vec![ANY]]));
+    }
+
+    #[test]
+    fn an_answer_in_which_no_packet_lies_is_none() {
+        let tcp = TrafficSelector { protocol: 6, ..ANY };
+        let gre = TrafficSelector { protocol: 47, ..ANY };
+        let v6 = TrafficSelector { first: [0; 16].into(), last: [255; 16].into(), ..ANY };
+        let asked = [ANY, v6];
+        for (local, remote) in [(tcp, gre), (ANY, v6), (v6, tcp)] {
+            assert_eq!(accept([&asked, &asked], [&[local], &[remote]]), Err(Unfit::NotOurs));
+        }
+        assert_eq!(accept([&asked, &asked], [&[], &[ANY]]), Err(Unfit::NotOurs));
+        assert!(accept([&asked, &asked], [&[v6, tcp], &[ANY]]).is_ok());
+    }
+
     proptest! {
         /// Packet by packet: narrowing allows what both sides allow, no more and no less.
         #[test]
@@ -130,7 +203,9 @@ mod tests {
             asked in proptest::collection::vec(selector(), 0..4),
         ) {
             let agreed = narrow(&policy, &asked);
-            for last in 0..8 {
+            // From so many on, some may be left out.
+            let complete = agreed.len() < SELECTORS_MOST;
+            for last in (0..8).filter(|_| complete) {
                 for protocol in [6, 17, 47] {
                     for port in 0..6 {
                         let address = IpAddr::from([10, 0, 0, last]);

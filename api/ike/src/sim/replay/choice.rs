@@ -11,11 +11,8 @@ use crate::wire::isakmp::{PhaseTwoId, decode_sa, phase_one_identity};
 use crate::wire::{Protocol, Reader, TransformKind, WireIdentity, WireProposal, selector};
 use crate::{
     ChildConfig, Connection, EspEncryption, EspIntegrity, EspProposal, Group, Hash, Identity, IkeEncryption,
-    IkeProposal, Ikev1, KeyEncapsulation, Mode, TrafficSelector, Version,
+    IkeProposal, Ikev1, KeyEncapsulation, Mode, SELECTORS_MOST, TrafficSelector, Version,
 };
-
-/// From as many selectors on, some may be left out.
-const MOST_AGREED: usize = 64;
 
 /// The body of an SA payload, of either version: what is chosen stands in one proposal of the peer's and in one of ours,
 /// once of each kind; and of the answer alone the same is chosen again.
@@ -183,7 +180,8 @@ pub fn selectors(data: &[u8]) {
         assert_eq!(narrow(&policy, &agreed), agreed, "not stable");
         // Nothing that both name is left out.
         let corners = |found: &TrafficSelector| [(found.first, found.ports.0), (found.last, found.ports.1)];
-        let complete = agreed.len() < MOST_AGREED;
+        // From so many on, some may be left out.
+        let complete = agreed.len() < SELECTORS_MOST;
         for (address, port) in policy.iter().chain(&asked).flat_map(corners).filter(|_| complete) {
             for protocol in [1, 6, 17, 47] {
                 let point = point(address, protocol, port);
