@@ -16,7 +16,7 @@ use rustix::net::{
     SocketAddrUnix, SocketFlags, SocketType,
 };
 use rustix::process::{Pid, Signal, kill_process};
-use shm::records::{Address, PortRecord, SaRecord, Selector, algorithm, direction, owner};
+use shm::records::{Address, PortRecord, SaRecord, TrafficSelector, algorithm, direction, owner};
 use shm::socket_messages::{MESSAGE_BYTES_MOST, Message, TwinKind, TwinLabel};
 use shm::{BootId, Capacities, PortState, Refusal, Region, SaRuntime, Table, Writer, name_bytes, name_text};
 use zerocopy::FromZeros;
@@ -109,7 +109,8 @@ fn outbound_sa(generation: u64) -> SaRecord {
     sa.local = address([192, 0, 2, 1]);
     sa.remote = address([192, 0, 2, 2]);
     sa.peer = sa.remote;
-    sa.selector = Selector { source_ports: [0, 65535], destination_ports: [0, 65535], ..Selector::default() };
+    let all = TrafficSelector::ANY_V4.alone();
+    (sa.local_selectors, sa.remote_selectors) = (all, all);
     sa
 }
 

@@ -16,7 +16,7 @@ use std::net::IpAddr;
 
 use ike::{ChildId, Connection, ConnectionId};
 use model::Desired;
-use shm::records::{PortRecord, Selector, TunnelRecord};
+use shm::records::{PortRecord, TunnelRecord};
 
 pub use kernel::{KernelRoute, KernelState, Twin};
 pub use names::{Object, Owner, PolicyKey, Problem, RuleKey, SelectorKey};
@@ -72,8 +72,6 @@ pub struct Child {
     pub mode: u8,
     /// It may be had in tunnel mode too.
     pub tunnel_fallback: bool,
-    /// What it may carry at most, seen from our side.
-    pub selector: Selector,
     /// Anti-replay window in packets.
     pub replay_window: u32,
 }

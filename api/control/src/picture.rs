@@ -2,6 +2,7 @@
 
 mod health;
 mod metrics;
+mod selectors;
 mod suite;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use shm::{Region, name_text};
 use time::OffsetDateTime;
 
+pub(crate) use self::selectors::selectors_text;
 pub(crate) use self::suite::{encryption_word, esp_insecurities, insecurity_word, integrity_word};
 use crate::state::Standing;
 use crate::view::{

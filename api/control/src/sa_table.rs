@@ -47,6 +47,9 @@ pub enum SaError {
     /// The keys do not fit the algorithm.
     #[error("the keying material has a wrong length")]
     Keys,
+    /// No traffic selector, or more of them than a record has room for.
+    #[error("an SA carries 1 to {} traffic selectors on each side", shm::records::SELECTORS_MOST)]
+    Selectors,
     /// The dataplane said no.
     #[error("{}", .0.description())]
     Refused(Refusal),
@@ -225,7 +228,7 @@ impl SaTable {
     ) -> Result<(), SaError> {
         let child = compiled.children.get(&pair.child).ok_or(SaError::UnknownChild)?;
         let (owner_kind, owner_slot) = record::owner_slot(slots, &child.owner).ok_or(SaError::NoOwnerSlot)?;
-        let mut halves = record::records(pair, child, owner_kind, owner_slot).ok_or(SaError::Keys)?;
+        let mut halves = record::records(pair, child, owner_kind, owner_slot)?;
         let inbound = self.free_slot(writer, NONE)?;
         let outbound = self.free_slot(writer, inbound)?;
         let mut versions = [0; 2];

@@ -70,7 +70,7 @@ impl<C> CryptoMap<C> {
 ///
 /// # Errors
 /// The prefixes make no sense in their family.
-pub(crate) fn rule_match(selector: &Selector) -> Result<RuleMatch, RecordError> {
+fn rule_match(selector: &Selector) -> Result<RuleMatch, RecordError> {
     let wrong = |_| RecordError::Selector;
     let prefix = |bytes: [u8; 16], len: u8| match selector.family {
         4 => Prefix::v4(u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]), len).map_err(wrong),

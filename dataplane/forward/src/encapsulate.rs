@@ -181,8 +181,7 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
         let sealing = match plan.action {
             Action::Seal(slot) => self.tables.sa(slot),
             Action::Clear => None,
-            Action::Drop(reason) => return self.shared.drop_at_tunnel(reason, slot),
-            Action::Acquire(event, about) => return self.acquire(slot, event, about, outcome),
+            refusal => return self.refuse_by_plan(slot, refusal, outcome),
         };
         let Some(sa) = sealing else {
             if plan.action != Action::Clear {
@@ -238,6 +237,20 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
             );
         }
         self.shared.drop_at_tunnel(Drop::NoHeadroom, tunnel);
+    }
+
+    /// What the plan of the tunnel does not let out.
+    #[cold]
+    fn refuse_by_plan(&mut self, slot: u32, refusal: Action, outcome: &mut Outcome<F>) {
+        match refusal {
+            Action::Seal(_) | Action::Clear => {}
+            Action::Drop(reason) => self.shared.drop_at_tunnel(reason, slot),
+            Action::Mismatch(sa) => {
+                self.count_mismatch(sa);
+                self.shared.drop_at_tunnel(Drop::SelectorMismatch, slot);
+            }
+            Action::Acquire(event, about) => self.acquire(slot, event, about, outcome),
+        }
     }
 
     /// No SA: the packet is dropped, and the control plane is asked for one, at most once a second.

@@ -46,6 +46,7 @@ mod rib;
 mod route;
 mod sa;
 mod seal;
+mod selectors;
 mod shared;
 mod tables;
 mod tunnel;

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use esp::framing::{self, Aad, Framing};
 use esp::{CipherEngine, OpenOp, Verdict};
 use packet::header::ipv4::{self, Ipv4};
-use packet::header::ipv6::Ipv6;
+use packet::header::ipv6::{self, Ipv6};
 use packet::header::{esp::Esp, ethernet, gre, protocol};
 use packet::{Classifier, FiveTuple, Frame, RouteLookup, Twin};
 use shm::{Counter, Drop, EventKind};
@@ -287,7 +287,7 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
                 slot
             }
             Owner::Policy(_) => {
-                if !served.selector.matches(&mirrored(source, destination, protocol::GRE, &[])) {
+                if !served.selectors.carry(&mirrored(source, destination, protocol::GRE, &[]), false) {
                     return self.refuse_selector(sa);
                 }
                 let found = self.tables.gre.find(lookup_key(destination, source, gre.key));
@@ -318,7 +318,7 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
         let Some((outer, destination)) = view else { return };
         let source = sa.original_source(outer);
         let key = mirrored(source, destination, opened.next_header, payload);
-        if !sa.selector.matches(&key) {
+        if !sa.selectors.carry(&key, false) {
             return self.refuse_selector(opened.sa);
         }
         let natted = sa.udp;
@@ -355,16 +355,13 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
         let Ok(header) = Ipv4::checked(inner) else { return self.refuse_malformed(opened.sa) };
         let (source, destination, tos) = (header.source(), header.destination(), header.tos());
         let (header_len, total) = (header.len_bytes(), header.total_len_bytes());
-        // Ports of a later fragment are in none of its bytes: it is judged by addresses and protocol.
+        // Ports of a later fragment are in none of its bytes.
         let later_fragment = header.fragment_word() & ipv4::OFFSET_MASK != 0;
         let l4 = inner.get(header_len..).unwrap_or_default();
         let key = mirrored(source, destination, header.protocol(), if later_fragment { &[] } else { l4 });
-        let may_carry = |sa: &Sa| {
-            if later_fragment { sa.selector.matches_without_ports(&key) } else { sa.selector.matches(&key) }
-        };
         let is_gre = header.protocol() == protocol::GRE && !header.is_fragment() && !header.has_options();
         let Some(sa) = self.tables.sa(opened.sa) else { return self.shared.drop_one(Drop::UnknownSpi) };
-        if !may_carry(sa) {
+        if !sa.selectors.carry(&key, later_fragment) {
             return self.refuse_selector(opened.sa);
         }
         let for_tunnel = is_gre
@@ -404,9 +401,13 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
             frame.bytes().get(opened.payload_at..opened.payload_at + opened.payload_len).unwrap_or_default();
         let Ok(header) = Ipv6::checked(inner) else { return self.refuse_malformed(opened.sa) };
         let total = header.total_len_bytes();
+        let next_header = header.next_header();
+        let segment: Option<&[u8; 4]> =
+            inner.get(ipv6::LEN_BYTES..).and_then(|segment| segment.first_chunk());
+        let ports = segment.map(|[s0, s1, d0, d1]| [[*d0, *d1], [*s0, *s1]]);
+        let ends = [header.destination(), header.source()];
         let fits = self.tables.sa(opened.sa).is_some_and(|sa| {
-            matches!(sa.owner, Owner::Policy(_))
-                && sa.selector.matches_v6(&header.destination(), &header.source(), header.next_header())
+            matches!(sa.owner, Owner::Policy(_)) && sa.selectors.carry_v6(ends, next_header, ports)
         });
         if !fits {
             return self.refuse_selector(opened.sa);

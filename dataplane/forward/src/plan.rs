@@ -33,6 +33,8 @@ pub(crate) enum Action {
     Clear,
     /// Dropped.
     Drop(Drop),
+    /// Dropped: the SA in this slot was agreed for less.
+    Mismatch(u32),
     /// Dropped for want of an SA, which the control plane is asked for: by which event, about which slot.
     Acquire(EventKind, u32),
 }
@@ -111,12 +113,11 @@ impl Plan {
         };
         // Transport mode keeps the addresses of the carrier: they must be those that the SA was made for. A peer behind a
         // NAT is where its NAT shows it.
-        let fits = |sa: &Sa| {
-            let same_ends = sa.local == tunnel.local && sa.peer == tunnel.remote;
-            (sa.tunnel_mode || same_ends) && sa.selector.matches(&gre_tuple(tunnel))
-        };
-        if sa.is_some_and(|sa| !fits(sa)) {
+        if sa.is_some_and(|sa| !sa.tunnel_mode && (sa.local, sa.peer) != (tunnel.local, tunnel.remote)) {
             return Err(Action::Drop(Drop::NoSa));
+        }
+        if let Some(sa) = sa.filter(|sa| !sa.selectors.carry(&gre_tuple(tunnel), false)) {
+            return Err(Action::Mismatch(sa.slot));
         }
         let (local, remote) = match sa {
             Some(sa) => (sa.local, sa.remote),

@@ -1,5 +1,7 @@
 //! Packets that a crypto map protects, other than the GRE of our tunnels.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use esp::framing::{self, Aad, TRAILER_BYTES};
 use packet::header::icmp::IcmpError;
 use packet::header::ipv4::{self, Ipv4};
@@ -29,10 +31,12 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
         let Classifying { frame, key, exit, from, origin } = packet;
         let Some(header) = Ipv4::parse(frame.bytes()) else { return self.shared.drop_one(Drop::Truncated) };
         let (is_fragment, dont_fragment) = (header.is_fragment(), header.dont_fragment());
-        let may_carry =
-            if is_fragment { sa.selector.matches_without_ports(&key) } else { sa.selector.matches(&key) };
+        let later_fragment = header.fragment_word() & ipv4::OFFSET_MASK != 0;
+        if !sa.selectors.carry(&key, later_fragment) {
+            self.count_mismatch(sa.slot);
+            return self.shared.drop_one(Drop::SelectorMismatch);
+        }
         let refusal = match sa.tunnel_mode {
-            _ if !may_carry => Some(Drop::NoSa),
             true => None,
             false if (sa.local, sa.peer) != (header.source(), header.destination()) => Some(Drop::NoSa),
             // Transport mode is for whole packets (RFC 4303 section 3.3.4).
@@ -116,6 +120,15 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
             fragment_to_bytes: if fragment_after { exit.mtu_bytes as u16 } else { 0 },
         };
         self.push_sealing(sealing, outcome);
+    }
+
+    /// A packet that leaves is not what its SA may carry (RFC 4301 section 5.1).
+    #[cold]
+    pub(crate) fn count_mismatch(&self, sa: u32) {
+        if let Some(sa) = self.tables.sa(sa) {
+            let cell = &sa.runtime.selector_mismatch;
+            cell.store(cell.load(Relaxed).wrapping_add(1), Relaxed);
+        }
     }
 
     #[cold]

@@ -2,12 +2,11 @@
 
 use esp::framing::Framing;
 use esp::{Aead, Algorithm, Cbc, Engine, Integrity, Keys, ReplayWindow, SaKey};
-use packet::RuleMatch;
 use packet::header::{ipv4, protocol, udp};
 use shm::records::{SaRecord, algorithm, direction, integrity, mode, owner};
 use shm::{EventKind, EventRecord, SaRuntime};
 
-use crate::crypto_map::rule_match;
+use crate::selectors::Selectors;
 use crate::update::RecordError;
 
 /// Whom an SA serves.
@@ -55,8 +54,8 @@ pub struct Sa {
     pub(crate) generation: u64,
     pub(crate) outbound: bool,
     framing: Framing,
-    /// What it may carry, `source` being local.
-    pub(crate) selector: RuleMatch,
+    /// What it may carry.
+    pub(crate) selectors: Selectors,
     pub(crate) key: SaKey,
 }
 
@@ -88,6 +87,11 @@ impl Sa {
             owner::POLICY => Owner::Policy(record.owner),
             _ => return Err(RecordError::Owner),
         };
+        let selectors = Selectors::new(record)?;
+        // A tunnel is between two addresses, and its GRE has no ports: what could not carry it is for something else.
+        if matches!(owner, Owner::Tunnel(_)) && !selectors.carry_all_of(protocol::GRE) {
+            return Err(RecordError::Selector);
+        }
         let limit = |value: u64| if value == 0 { u64::MAX } else { value };
         let mut sa = Box::new(Self {
             runtime,
@@ -115,7 +119,7 @@ impl Sa {
             key: SaKey::default(),
             local_port: record.local_port,
             remote_port: record.remote_port,
-            selector: rule_match(&record.selector)?,
+            selectors,
         });
         let cipher = record.key.get(..usize::from(record.key_len)).ok_or(RecordError::Key)?;
         let integrity =

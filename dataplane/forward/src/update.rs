@@ -35,7 +35,7 @@ pub enum RecordError {
     #[error("unknown kind of protection")]
     Protection,
     /// Prefixes that make no sense.
-    #[error("the selector's prefixes make no sense")]
+    #[error("a selector makes no sense, or cannot carry what the SA is for")]
     Selector,
     /// Slot or target out of range.
     #[error("a slot is out of range")]

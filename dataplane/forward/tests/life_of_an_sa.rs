@@ -190,10 +190,7 @@ fn records_that_the_fast_path_can_not_serve_are_refused() {
     assert_eq!(refuse(|sa| sa.key_len = 15), forward::RecordError::Key);
     assert_eq!(refuse(|sa| sa.key_len = 99), forward::RecordError::Key);
     assert_eq!(refuse(|sa| sa.owner_kind = 7), forward::RecordError::Owner);
-    assert_eq!(
-        refuse(|sa| (sa.selector.family, sa.selector.source_prefix_len) = (4, 33)),
-        forward::RecordError::Selector
-    );
+    assert_eq!(refuse(|sa| sa.local_selectors[0].family = 5), forward::RecordError::Selector);
     let slot = Update::<packet::LinearClassifier>::sa(9999, None, &gateway.engine, gateway.region);
     assert_eq!(slot.unwrap_err(), forward::RecordError::Slot);
 }

@@ -7,7 +7,7 @@ mod support;
 use std::sync::atomic::Ordering::Relaxed;
 
 use packet::{Twin, checksum};
-use shm::records::{SaRecord, direction, owner};
+use shm::records::{SaRecord, TrafficSelector, direction, owner};
 use shm::{Drop, EventKind};
 use support::*;
 
@@ -53,9 +53,8 @@ fn relocate(beta: &mut Gateway, shape: Shape, address: [u8; 4], port: u16) {
             if shape.crypto_map {
                 (sa.owner_kind, sa.owner) = (owner::POLICY, 0);
             }
-            sa.selector.family = 4;
-            (sa.selector.source, sa.selector.source_prefix_len) = (v4(BETA), 32);
-            (sa.selector.destination, sa.selector.destination_prefix_len) = (v4(ALPHA), 32);
+            let gre = |address| TrafficSelector { protocol: 47, ..TrafficSelector::host(4, v4(address)) };
+            (sa.local_selectors, sa.remote_selectors) = (gre(BETA).alone(), gre(ALPHA).alone());
         });
     }
 }
@@ -151,7 +150,8 @@ fn other_packets_of_transport_mode_bear_the_configured_address() {
             gateway.sa(slot, |sa: &mut SaRecord| {
                 (sa.direction, sa.spi, sa.key[0]) = (way, 0x1000 + spi, spi as u8);
                 (sa.local, sa.remote, sa.esn, sa.udp_encapsulation) = (v4(ours), v4(theirs), 1, 1);
-                (sa.owner_kind, sa.owner, sa.generation, sa.selector.protocol) = (owner::POLICY, 0, 2, 0);
+                (sa.owner_kind, sa.owner, sa.generation) = (owner::POLICY, 0, 2);
+                carry_all(sa);
             });
         }
     }
@@ -177,7 +177,8 @@ fn other_packets_of_transport_mode_bear_the_configured_address() {
             (sa.direction, sa.spi, sa.key[0]) = (way, 0x1000 + spi, spi as u8);
             (sa.local, sa.remote, sa.peer, sa.remote_port) = (v4(BETA), v4(PUBLIC), v4(ALPHA), PORT);
             (sa.esn, sa.udp_encapsulation) = (1, 1);
-            (sa.owner_kind, sa.owner, sa.generation, sa.selector.protocol) = (owner::POLICY, 0, 2, 0);
+            (sa.owner_kind, sa.owner, sa.generation) = (owner::POLICY, 0, 2);
+            carry_all(sa);
         });
     }
     let answer = host_frame(&mut beta, &packet_v4(BETA, ALPHA, 17, &udp_segment(6000, 5000, &[1; 8])));

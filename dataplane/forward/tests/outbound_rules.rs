@@ -286,7 +286,8 @@ fn the_crypto_map_protects_other_traffic_in_both_modes() {
             for (slot, spi) in [(2u32, spis[0]), (3, spis[1])] {
                 gateway.sa(slot, |sa| {
                     (sa.direction, sa.spi, sa.key[0]) = ((3 - slot) as u8, 0x2000 + spi, spi as u8);
-                    (sa.owner_kind, sa.owner, sa.selector.protocol) = (owner::POLICY, 1, 0);
+                    (sa.owner_kind, sa.owner) = (owner::POLICY, 1);
+                    carry_all(sa);
                     (sa.local, sa.remote) = (v4(local), v4(remote));
                     sa.mode = if tunnel_mode { mode::TUNNEL } else { mode::TRANSPORT };
                     suite.put(sa);

@@ -49,7 +49,7 @@ pub struct Rule {
     pub matches: RuleMatch,
 }
 
-/// What a rule, or the selector of an SA, matches.
+/// What a rule matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RuleMatch {
     /// Source and destination prefix, of one family; `None` matches any address of either family.

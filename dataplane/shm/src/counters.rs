@@ -43,6 +43,7 @@ named! {
         Blackhole = "blackhole": "The route is a blackhole, or prohibits or refuses the destination.",
         NoNeighbour = "no_neighbour": "The next hop's link-layer address is not known yet and the packet could not be handed to the host.",
         NoSa = "no_sa": "The packet must be protected and there is no outbound SA yet.",
+        SelectorMismatch = "selector_mismatch": "The packet must be protected, and the peer agreed to an SA for less: its addresses, protocol or ports lie outside what the SA may carry.",
         Unprotected = "unprotected": "A tunnel that a crypto map must protect was matched by none of its entries.",
         UnprotectedInbound = "unprotected_inbound": "A packet came in clear by a port whose crypto map protects such packets.",
         GreInClear = "gre_in_clear": "GRE in clear for a tunnel that must be protected.",

@@ -8,7 +8,8 @@ use crate::event::EventRecord;
 use crate::header::Header;
 use crate::record::{Capacities, Table};
 use crate::records::{
-    NeighbourRecord, PolicyRecord, PortRecord, RouteRecord, RuleRecord, SaRecord, Selector, TunnelRecord,
+    NeighbourRecord, PolicyRecord, PortRecord, RouteRecord, RuleRecord, SaRecord, Selector, TrafficSelector,
+    TunnelRecord,
 };
 use crate::sa_runtime::SaRuntime;
 use crate::status::{PortStatus, Status};
@@ -127,7 +128,8 @@ const SHAPE: &[usize] = shape! {
         local remote name }
     SaRecord { present direction mode algorithm esn udp_encapsulation owner_kind family spi owner replay_window
         key_len integrity reserved generation soft_packets hard_packets soft_bytes hard_bytes local remote peer local_port
-        remote_port salt key integrity_key selector }
+        remote_port salt key integrity_key local_selectors remote_selectors }
+    TrafficSelector { first last ports protocol family reserved }
     Selector { source destination source_prefix_len destination_prefix_len protocol family source_ports
         destination_ports reserved }
     PolicyRecord { present mode family reserved outbound_sa port peer }

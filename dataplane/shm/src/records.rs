@@ -5,7 +5,11 @@
 //! A record that is all zero is a *vacant* slot. Addresses are sixteen bytes; an IPv4 address stands in the
 //! first four of them and the rest are zero.
 
+mod traffic_selector;
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+pub use self::traffic_selector::{SELECTORS_MOST, TrafficSelector};
 
 /// "No slot": the reference is empty.
 pub const NONE: u32 = u32::MAX;
@@ -174,7 +178,7 @@ pub mod owner {
     pub const POLICY: u8 = 2;
 }
 
-/// A traffic selector: what an SA or an access-list rule matches.
+/// What an access-list rule matches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Selector {
@@ -259,8 +263,12 @@ pub struct SaRecord {
     pub key: [u8; 32],
     /// Key of the integrity algorithm, zero behind its length.
     pub integrity_key: [u8; 64],
-    /// What the SA may carry, written from our side: `source` is local and `destination` is remote.
-    pub selector: Selector,
+    /// What the SA may carry, as it was agreed: each packet whose address on our side, protocol and port there lie in one
+    /// of these, and those of the peer's side in one of `remote_selectors` (RFC 7296 section 2.9). Those that are there
+    /// come first, and there is one at least.
+    pub local_selectors: [TrafficSelector; SELECTORS_MOST],
+    /// Likewise on the peer's side.
+    pub remote_selectors: [TrafficSelector; SELECTORS_MOST],
 }
 
 /// A protected flow of a crypto map: one `permit` rule of its access-list, with the SA that serves it.
@@ -369,7 +377,8 @@ const _: () = {
     assert!(size_of::<PortRecord>() == 120);
     assert!(size_of::<TunnelRecord>() == 72);
     assert!(size_of::<Selector>() == 48);
-    assert!(size_of::<SaRecord>() == 264);
+    assert!(size_of::<TrafficSelector>() == 40);
+    assert!(size_of::<SaRecord>() == 856);
     assert!(size_of::<PolicyRecord>() == 32);
     assert!(size_of::<RuleRecord>() == 72);
     assert!(size_of::<RouteRecord>() == 48);

@@ -36,7 +36,7 @@ pub struct SaRuntime {
     pub late: AtomicU64,
     /// Dropped: wrong ICV.
     pub auth_failed: AtomicU64,
-    /// Dropped: the inner packet is not what the SA may carry.
+    /// Dropped: the packet that it protects is not what the SA may carry.
     pub selector_mismatch: AtomicU64,
     /// Dropped: padding, next header or length make no sense.
     pub malformed: AtomicU64,

@@ -1,9 +1,11 @@
 //! Validation of records, as of a hostile writer: no enumeration, length or slot reference is taken on trust.
 
+use zerocopy::IntoBytes;
+
 use crate::record::Capacities;
 use crate::records::{
     Address, Family, NONE, NeighbourRecord, PolicyRecord, PortRecord, RouteRecord, RuleRecord, SaRecord,
-    Selector, TunnelRecord, algorithm, direction, integrity, mode, owner, protection, route,
+    Selector, TrafficSelector, TunnelRecord, algorithm, direction, integrity, mode, owner, protection, route,
 };
 
 /// Most packets of a replay window.
@@ -31,6 +33,8 @@ pub enum Invalid {
     Name { field: &'static str },
     #[error("field {field} has bits outside its prefix or family")]
     Prefix { field: &'static str },
+    #[error("field {field} ends before it begins")]
+    Reversed { field: &'static str },
     #[error("field {field} is set where it is not in use")]
     Unused { field: &'static str },
 }
@@ -91,7 +95,8 @@ pub(crate) fn sa(record: &SaRecord, capacities: &Capacities) -> Result<(), Inval
     address("local", &record.local, record.family)?;
     address("remote", &record.remote, record.family)?;
     address("peer", &record.peer, record.family)?;
-    selector(&record.selector)
+    traffic_selectors("local_selectors", &record.local_selectors)?;
+    traffic_selectors("remote_selectors", &record.remote_selectors)
 }
 
 /// Algorithms that go together, and their keys in full: a key cut short is one that was never agreed.
@@ -169,6 +174,25 @@ fn selector(selector: &Selector) -> Result<(), Invalid> {
     }
     ports("selector.source_ports", selector.source_ports)?;
     ports("selector.destination_ports", selector.destination_ports)
+}
+
+/// One at least, those in use first, each a range of one family.
+fn traffic_selectors(field: &'static str, side: &[TrafficSelector]) -> Result<(), Invalid> {
+    let (used, unused) = side.split_at(TrafficSelector::present(side).len());
+    if used.is_empty() {
+        return Err(Invalid::Range { field, value: 0 });
+    }
+    for selector in used {
+        family(field, selector.family)?;
+        address(field, &selector.first, selector.family)?;
+        address(field, &selector.last, selector.family)?;
+        if selector.first.bytes > selector.last.bytes {
+            return Err(Invalid::Reversed { field });
+        }
+        ports(field, selector.ports)?;
+        zero(field, Some(&selector.reserved))?;
+    }
+    zero(field, Some(unused.as_bytes()))
 }
 
 fn flag(field: &'static str, value: u8) -> Result<(), Invalid> {

@@ -130,7 +130,6 @@ impl<'a> Connections<'a> {
                 remote,
                 mode: record_mode(child_mode),
                 tunnel_fallback: self.desired.falls_back_to_tunnel_mode(request.terms),
-                selector: request.selector,
                 replay_window: request.terms.replay_window,
             },
         );

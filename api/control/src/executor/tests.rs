@@ -156,6 +156,13 @@ impl Lab {
         self.executor.operate(&operation, self.now)
     }
 
+    /// Installs a pair, not to be sent on.
+    pub(crate) fn install_pair(&mut self, pair: ChildPair) -> Vec<Answer> {
+        let install = SaOperation::Install { operation: OperationId(7), send: false, pair: Box::new(pair) };
+        let begun = self.executor.operate(&install, self.now).answers;
+        [begun, self.settle()].concat()
+    }
+
     pub(crate) fn install(&mut self, spi_in: u32, send: bool) {
         self.begin_install(u64::from(spi_in), spi_in, send);
         assert_eq!(self.settle(), [(OperationId(u64::from(spi_in)), Ok(()))]);

@@ -280,7 +280,7 @@ impl Gateway {
                 udp_encapsulation: record.udp_encapsulation == 1,
                 local: address_text(&record, true),
                 remote: address_text(&record, false),
-                selector: selector_text(&record),
+                selector: picture::selectors_text(&record),
                 in_use: is_inbound || entry.sending,
                 adopted: entry.pair.is_none(),
                 age_secs: 0,
@@ -411,21 +411,4 @@ fn address_text(record: &SaRecord, local: bool) -> String {
     } else {
         address.to_string()
     }
-}
-
-fn selector_text(record: &SaRecord) -> String {
-    let selector = &record.selector;
-    let side = |address: shm::records::Address, prefix_len: u8| match address.to_ip(selector.family) {
-        Some(address) => format!("{address}/{prefix_len}"),
-        None => "any".to_owned(),
-    };
-    let protocol = match selector.protocol {
-        0 => String::new(),
-        number => format!(" protocol {number}"),
-    };
-    format!(
-        "{} -> {}{protocol}",
-        side(selector.source, selector.source_prefix_len),
-        side(selector.destination, selector.destination_prefix_len)
-    )
 }

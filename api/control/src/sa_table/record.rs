@@ -2,22 +2,24 @@
 
 use std::net::IpAddr;
 
-use ike::{ChildPair, EspEncryption, EspIntegrity, EspKeys, Mode, Path, TrafficSelector};
-use ipnet::IpNet;
+use ike::{ChildPair, EspEncryption, EspIntegrity, EspKeys, Mode, Path};
 use shm::Writer;
 use shm::records::{
-    Address, NONE, PolicyRecord, SaRecord, Selector, TunnelRecord, algorithm, direction, integrity, mode,
-    owner,
+    Address, NONE, PolicyRecord, SELECTORS_MOST, SaRecord, TrafficSelector, TunnelRecord, algorithm,
+    direction, integrity, mode, owner,
 };
 use zerocopy::FromZeros;
 use zeroize::Zeroize;
 
-use super::OwnerRecord;
+use super::{OwnerRecord, SaError};
 use crate::compile::{Child, Owner};
 use crate::slots::Slots;
 
 /// Without extended sequence numbers an SA ends with its sequence numbers (RFC 4303 section 3.3.3).
 const SHORT_SEQUENCE_PACKETS: u64 = u32::MAX as u64;
+
+// The engine agrees to no more than an SA can carry.
+const _: () = assert!(ike::SELECTORS_MOST == SELECTORS_MOST);
 
 /// A record that is overwritten when it goes.
 pub(super) struct Half {
@@ -46,13 +48,22 @@ impl Drop for Half {
     }
 }
 
-/// The inbound and the outbound record of a pair, without generations; `None` if the keys do not fit.
-pub(super) fn records(pair: &ChildPair, child: &Child, owner_kind: u8, owner: u32) -> Option<[Half; 2]> {
+/// The inbound and the outbound record of a pair, without generations.
+///
+/// # Errors
+/// The keys or the selectors do not fit.
+pub(super) fn records(
+    pair: &ChildPair,
+    child: &Child,
+    owner_kind: u8,
+    owner: u32,
+) -> Result<[Half; 2], SaError> {
+    let selectors = (side(&pair.local_selectors)?, side(&pair.remote_selectors)?);
     let half = |direction: u8, spi: u32, keys: &EspKeys| {
         let mut half = Half { record: SaRecord::new_zeroed() };
         let record = &mut half.record;
         (record.algorithm, record.integrity) = algorithms(pair);
-        put_keys(record, keys)?;
+        put_keys(record, keys).ok_or(SaError::Keys)?;
         record.present = 1;
         record.direction = direction;
         record.mode = match pair.mode {
@@ -66,12 +77,12 @@ pub(super) fn records(pair: &ChildPair, child: &Child, owner_kind: u8, owner: u3
         record.spi = spi;
         record.replay_window = if direction == direction::INBOUND { child.replay_window } else { 0 };
         limits(pair, record);
-        record.selector = selector(pair, child);
+        (record.local_selectors, record.remote_selectors) = selectors;
         record.peer = child.remote.into();
         half.send_between(pair.path);
-        Some(half)
+        Ok(half)
     };
-    Some([
+    Ok([
         half(direction::INBOUND, pair.spi_in, &pair.keys_in)?,
         half(direction::OUTBOUND, pair.spi_out, &pair.keys_out)?,
     ])
@@ -127,40 +138,21 @@ fn limits(pair: &ChildPair, record: &mut SaRecord) {
     record.hard_bytes = lifetime.hard_bytes.unwrap_or(0);
 }
 
-/// What was agreed where it is one prefix on each side, otherwise what was asked for, which holds all of it.
-fn selector(pair: &ChildPair, child: &Child) -> Selector {
-    let ([local], [remote]) = (pair.local_selectors.as_slice(), pair.remote_selectors.as_slice()) else {
-        return child.selector;
-    };
-    let (Some(source), Some(destination)) = (prefix(local), prefix(remote)) else {
-        return child.selector;
-    };
-    if source.addr().is_ipv4() != destination.addr().is_ipv4() {
-        return child.selector;
+/// What was agreed on one side, all of it and nothing besides (RFC 7296 section 2.9).
+fn side(agreed: &[ike::TrafficSelector]) -> Result<[TrafficSelector; SELECTORS_MOST], SaError> {
+    let mut side = [TrafficSelector::NONE; SELECTORS_MOST];
+    if !(1..=side.len()).contains(&agreed.len()) {
+        return Err(SaError::Selectors);
     }
-    let (family, source_base) = Address::from_ip(source.addr());
-    Selector {
-        source: source_base,
-        destination: destination.addr().into(),
-        source_prefix_len: source.prefix_len(),
-        destination_prefix_len: destination.prefix_len(),
-        protocol: local.protocol,
-        family,
-        source_ports: [local.ports.0, local.ports.1],
-        destination_ports: [remote.ports.0, remote.ports.1],
-        reserved: [0; 4],
+    for (place, selector) in side.iter_mut().zip(agreed) {
+        let (family, first) = Address::from_ip(selector.first);
+        *place = TrafficSelector {
+            ports: [selector.ports.0, selector.ports.1],
+            protocol: selector.protocol,
+            ..TrafficSelector::range(family, first, selector.last.into())
+        };
     }
-}
-
-/// The prefix that a range of addresses is, if it is one.
-fn prefix(range: &TrafficSelector) -> Option<IpNet> {
-    let common = match (range.first, range.last) {
-        (IpAddr::V4(first), IpAddr::V4(last)) => (first.to_bits() ^ last.to_bits()).leading_zeros(),
-        (IpAddr::V6(first), IpAddr::V6(last)) => (first.to_bits() ^ last.to_bits()).leading_zeros(),
-        _ => return None,
-    };
-    let net = IpNet::new(range.first, u8::try_from(common).ok()?).ok()?;
-    (net.network() == range.first && net.broadcast() == range.last).then_some(net)
+    Ok(side)
 }
 
 /// Whether an SA that was found is what a child of today would have: with the same peer, wherever that has moved.

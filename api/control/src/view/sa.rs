@@ -89,7 +89,8 @@ pub struct IpsecSa {
     pub local: String,
     /// The peer's address.
     pub remote: String,
-    /// What it may carry, from our side: `SOURCE -> DESTINATION protocol N`.
+    /// What it may carry as it was agreed, from our side: `LOCAL -> REMOTE protocol N`. A side may have several prefixes or
+    /// ranges, separated by commas, each with ports and a protocol of its own.
     pub selector: String,
     /// True for the outbound SA that traffic is sent on, and for every inbound SA.
     pub in_use: bool,
@@ -107,7 +108,8 @@ pub struct IpsecSa {
     pub replay: Option<ReplayCounters>,
     /// Packets whose ICV was wrong.
     pub auth_failed: u64,
-    /// Packets that the selector or the owner did not allow.
+    /// Packets that the selector or the owner did not allow. Outbound: what policy sends by this SA, and the peer did not agree
+    /// to.
     pub selector_mismatch: u64,
     /// Packets that were authentic but malformed.
     pub malformed: u64,

@@ -269,14 +269,20 @@ pub fn sa_record(change: impl FnOnce(&mut SaRecord)) -> SaRecord {
     (record.spi, record.generation, record.replay_window) = (0x1000, 1, 1024);
     (record.owner_kind, record.owner) = (owner::TUNNEL, 0);
     (record.salt, record.key, record.integrity_key) = ([1, 2, 3, 4], [0x42; 32], [0x43; 64]);
-    record.selector.protocol = 47;
-    (record.selector.source_ports, record.selector.destination_ports) = ([0, 65535], [0, 65535]);
+    let gre = TrafficSelector { protocol: 47, ..TrafficSelector::ANY_V4 };
+    (record.local_selectors, record.remote_selectors) = (gre.alone(), gre.alone());
     (record.local_port, record.remote_port) = (4500, 4500);
     change(&mut record);
     if record.peer == Address::default() {
         record.peer = record.remote;
     }
     record
+}
+
+/// Has an SA carry all of IPv4.
+pub fn carry_all(record: &mut SaRecord) {
+    let all = TrafficSelector::ANY_V4.alone();
+    (record.local_selectors, record.remote_selectors) = (all, all);
 }
 
 /// A rule of the crypto map on the black port.
@@ -337,9 +343,8 @@ pub fn site(choice: Choice, shape: Shape, ours: u8, local: [u8; 4], remote: [u8;
             }
             (record.key[0], record.integrity_key[0]) = (spi, spi);
             shape.suite.put(record);
-            record.selector.family = 4;
-            (record.selector.source, record.selector.source_prefix_len) = (v4(local), 32);
-            (record.selector.destination, record.selector.destination_prefix_len) = (v4(remote), 32);
+            let gre = |address| TrafficSelector { protocol: 47, ..TrafficSelector::host(4, v4(address)) };
+            (record.local_selectors, record.remote_selectors) = (gre(local).alone(), gre(remote).alone());
         });
     }
     gateway.tunnel(0, |record| {

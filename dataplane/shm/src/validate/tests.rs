@@ -5,8 +5,8 @@ use zerocopy::IntoBytes;
 
 use crate::record::{Capacities, Record, Table};
 use crate::records::{
-    NONE, NeighbourRecord, PolicyRecord, PortRecord, RouteRecord, RuleRecord, SaRecord, TunnelRecord,
-    algorithm, integrity, owner, protection, route,
+    Address, NONE, NeighbourRecord, PolicyRecord, PortRecord, RouteRecord, RuleRecord, SELECTORS_MOST,
+    SaRecord, TrafficSelector, TunnelRecord, algorithm, integrity, owner, protection, route,
 };
 use crate::region::{ReadError, Region};
 
@@ -32,8 +32,8 @@ fn sa() -> SaRecord {
         sa.spi = 0x1000;
         sa.generation = 1;
         sa.replay_window = 1024;
-        sa.selector.source_ports = ANY_PORTS;
-        sa.selector.destination_ports = ANY_PORTS;
+        sa.local_selectors = TrafficSelector::ANY_V4.alone();
+        sa.remote_selectors = TrafficSelector::ANY_V4.alone();
     })
 }
 
@@ -80,7 +80,7 @@ type Spoil = fn(&mut SaRecord);
 
 #[test]
 fn each_spoiled_field_is_named() {
-    let spoiled: [(&str, Spoil); 19] = [
+    let spoiled: [(&str, Spoil); 29] = [
         ("present", |sa| sa.present = 2),
         ("direction", |sa| sa.direction = 2),
         ("mode", |sa| sa.mode = 2),
@@ -104,7 +104,24 @@ fn each_spoiled_field_is_named() {
         ("spi", |sa| sa.spi = 255),
         ("replay_window", |sa| sa.replay_window = 96),
         ("generation", |sa| sa.generation = 0),
-        ("selector.source_ports", |sa| sa.selector.source_ports = [2, 1]),
+        ("local_selectors", |sa| sa.local_selectors[0].ports = [2, 1]),
+        ("local_selectors", |sa| sa.local_selectors[0] = TrafficSelector::NONE),
+        ("local_selectors", |sa| sa.local_selectors[0].family = 5),
+        ("local_selectors", |sa| sa.local_selectors[0].first.bytes[4] = 1),
+        ("local_selectors", |sa| sa.local_selectors[0].last.bytes[15] = 1),
+        ("local_selectors", |sa| sa.local_selectors[0].reserved[1] = 1),
+        // Hidden behind the end of the list.
+        ("local_selectors", |sa| sa.local_selectors[2] = TrafficSelector::ANY_V4),
+        ("local_selectors", |sa| sa.local_selectors[1].protocol = 47),
+        ("remote_selectors", |sa| sa.remote_selectors = TrafficSelector::NONE.alone()),
+        ("remote_selectors", |sa| {
+            let [first, last] = [2, 1].map(|octet| Address { bytes: [octet; 16] });
+            sa.remote_selectors[1] = TrafficSelector::range(6, first, last);
+        }),
+        ("remote_selectors", |sa| {
+            sa.remote_selectors = [TrafficSelector::ANY_V6; SELECTORS_MOST];
+            sa.remote_selectors[SELECTORS_MOST - 1].ports = [1, 0];
+        }),
     ];
     for (field, spoil) in spoiled {
         let mut sa = sa();
@@ -175,6 +192,10 @@ proptest! {
                 && record.key.get(..usize::from(record.key_len)).is_some()
                 && algorithm::is_combined(record.algorithm) == (record.integrity == integrity::NONE)
                 && record.replay_window <= 4096
+                && [record.local_selectors, record.remote_selectors].iter().all(|side| {
+                    let used = TrafficSelector::present(side);
+                    !used.is_empty() && used.iter().all(|one| one.first.to_ip(one.family) <= one.last.to_ip(one.family))
+                })
         })?;
         holds(policy(), &spoils, |record| in_table(record.port, Table::Ports) && record.mode <= 1)?;
         holds(rule(), &spoils, |record| {

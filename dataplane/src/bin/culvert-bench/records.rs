@@ -2,7 +2,7 @@
 
 use shm::records::{
     Address, NONE, NeighbourRecord, PolicyRecord, PortRecord, RouteRecord, RuleRecord, SaRecord, Selector,
-    TunnelRecord, algorithm, direction, mode, owner, protection, route,
+    TrafficSelector, TunnelRecord, algorithm, direction, mode, owner, protection, route,
 };
 use shm::{Writer, name_bytes};
 use zerocopy::FromZeros;
@@ -109,7 +109,7 @@ impl Records {
             destination_ports: [0, u16::MAX],
             reserved: [0; 4],
         };
-        self.writer.put(index, &sa(tunnels, self.role, index, local, remote, selector))?;
+        self.writer.put(index, &sa(tunnels, self.role, index, local, remote))?;
         if crypto_map {
             let mut policy = PolicyRecord::new_zeroed();
             policy.present = 1;
@@ -187,14 +187,7 @@ fn esp_mode(tunnels: &Tunnels) -> u8 {
     }
 }
 
-fn sa(
-    tunnels: &Tunnels,
-    role: Role,
-    index: u32,
-    local: [u8; 4],
-    remote: [u8; 4],
-    selector: Selector,
-) -> SaRecord {
+fn sa(tunnels: &Tunnels, role: Role, index: u32, local: [u8; 4], remote: [u8; 4]) -> SaRecord {
     let mut sa = SaRecord::new_zeroed();
     sa.present = 1;
     sa.direction = if role == Role::Encrypt { direction::OUTBOUND } else { direction::INBOUND };
@@ -216,6 +209,7 @@ fn sa(
     for (position, byte) in sa.key.iter_mut().take(16).enumerate() {
         *byte = (index as u8).wrapping_mul(31).wrapping_add(position as u8);
     }
-    sa.selector = selector;
+    let gre = |ip| TrafficSelector { protocol: 47, ..TrafficSelector::host(4, address(ip)) };
+    (sa.local_selectors, sa.remote_selectors) = (gre(local).alone(), gre(remote).alone());
     sa
 }

@@ -4,6 +4,11 @@ use zerocopy::IntoBytes;
 
 use super::*;
 
+fn gre_host(address: [u8; 4]) -> shm::records::TrafficSelector {
+    let (family, address) = Address::from_ip(address.into());
+    shm::records::TrafficSelector { protocol: 47, ..shm::records::TrafficSelector::host(family, address) }
+}
+
 #[test]
 fn a_pair_is_sent_on_once_both_halves_are_acknowledged() {
     let mut lab = Lab::new();
@@ -22,7 +27,7 @@ fn a_pair_is_sent_on_once_both_halves_are_acknowledged() {
         assert_eq!(sa.key, if inbound { [1; 32] } else { [2; 32] });
         assert_eq!(sa.replay_window, if inbound { 1024 } else { 0 });
         assert_eq!((sa.soft_packets, sa.hard_packets), (9_000, 10_000));
-        assert_eq!(sa.selector.destination_prefix_len, 32);
+        assert_eq!(sa.remote_selectors, gre_host([198, 51, 100, 2]).alone());
         assert_eq!(lab.executor.sas().pair_in_slot(slot), Some(0x5000));
     }
 }
@@ -96,6 +101,58 @@ fn what_cannot_be_begun_is_answered_at_once() {
     let answers = lab.executor.operate(&install(pair), lab.now).answers;
     assert_eq!(answers, [(OperationId(4), Err(SaError::Keys))]);
     assert!(lab.sas().is_empty());
+}
+
+#[test]
+fn an_sa_carries_just_what_was_agreed() {
+    let range = |first: [u8; 4], last: [u8; 4]| TrafficSelector {
+        first: first.into(),
+        last: last.into(),
+        protocol: 0,
+        ports: (0, 65535),
+    };
+    let v6 = |last: u16| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last]);
+    let written = |first, last, protocol, ports| {
+        let ((family, first), last) = (Address::from_ip(first), Address::from(last));
+        shm::records::TrafficSelector {
+            protocol,
+            ports,
+            ..shm::records::TrafficSelector::range(family, first, last)
+        }
+    };
+    let (low, high) = ([10, 1, 0, 5], [10, 1, 0, 9]);
+    let lan = ([10, 1, 2, 0], [10, 1, 2, 255]);
+    let mut lab = Lab::new();
+    let mut pair = lab.pair(0x5000);
+    pair.local_selectors = vec![
+        TrafficSelector { protocol: 17, ports: (53, 60), ..range(low, high) },
+        TrafficSelector { protocol: 17, ..range(lan.0, lan.1) },
+        TrafficSelector { first: v6(1), last: v6(7), ..range(low, high) },
+    ];
+    pair.remote_selectors = vec![TrafficSelector { protocol: 6, ..range([10, 3, 0, 0], [10, 3, 0, 127]) }];
+    assert_eq!(lab.install_pair(pair.clone()), [(OperationId(7), Ok(()))]);
+    let sas = lab.sas();
+    assert_eq!(sas.len(), 2);
+    for (_, sa) in sas {
+        let mut local = [shm::records::TrafficSelector::NONE; ike::SELECTORS_MOST];
+        local[0] = written(low.into(), high.into(), 17, [53, 60]);
+        local[1] = written(lan.0.into(), lan.1.into(), 17, [0, 65535]);
+        local[2] = written(v6(1), v6(7), 0, [0, 65535]);
+        assert_eq!(sa.local_selectors, local);
+        let remote = written([10, 3, 0, 0].into(), [10, 3, 0, 127].into(), 6, [0, 65535]);
+        assert_eq!(sa.remote_selectors, remote.alone());
+    }
+    // As many as there is room for, and not one more; none at all is no agreement.
+    pair.remote_selectors = (0..8).map(|last| range([10, 3, last, 1], [10, 3, last, 1])).collect();
+    pair.spi_in = 0x5001;
+    assert_eq!(lab.install_pair(pair.clone()), [(OperationId(7), Ok(()))]);
+    let (_, sa) = lab.sas().into_iter().find(|(_, sa)| sa.spi == 0x5001).unwrap();
+    assert!(sa.remote_selectors.iter().all(|selector| selector.family == 4));
+    pair.spi_in = 0x5002;
+    pair.remote_selectors.push(range([10, 3, 9, 1], [10, 3, 9, 1]));
+    assert_eq!(lab.install_pair(pair.clone()), [(OperationId(7), Err(SaError::Selectors))]);
+    pair.remote_selectors.clear();
+    assert_eq!(lab.install_pair(pair), [(OperationId(7), Err(SaError::Selectors))]);
 }
 
 #[test]
