@@ -1,6 +1,6 @@
 //! A burst of 32 through the whole pipeline: `encrypt` from the red port to the black one, `decrypt` back, GRE, routes, SA
-//! lookup, replay window and counters on, beside the ciphers alone. Cases are way/engine/tunnels/passenger size; refilling
-//! the frames is not timed.
+//! lookup, replay window and counters on, beside the ciphers alone. Cases are way/engine/tunnels/passenger size; `map` in place
+//! of a number of tunnels is a crypto map for the passengers themselves, in tunnel mode. Refilling the frames is not timed.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a bench may panic when it is set up")]
 
@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 use esp::{Aead, Algorithm, Choice, CipherEngine, Engine, Keys, SaKey, SealOp};
 use forward::{Outcome, Pipeline, Shared, Update};
 use packet::{Frame, LinearClassifier, MISS, Meta, Prefix, RouteError, RouteLookup, TestFrame};
-use shm::records::{direction, owner, route};
+use shm::records::{PolicyRecord, PortRecord, RouteRecord, TrafficSelector, direction, mode, owner, route};
 use shm::{Capacities, Region};
 use support::*;
 
 const BURST: usize = 32;
+/// The number of tunnels that stands for a crypto map.
+const MAP: u32 = 0;
 
 /// A frame that moves as an mbuf does: by its address.
 struct Handle(Box<TestFrame>);
@@ -121,6 +123,9 @@ impl Bench {
             bench.rib.set_route(70_000, Some(&record), &mut updates).unwrap();
             updates.into_iter().for_each(|update| bench.apply(update));
         }
+        if tunnels == MAP {
+            bench.protect_by_map(site, local, remote);
+        }
         for n in 0..tunnels {
             let (slot, way) = if site == 1 { (n, direction::OUTBOUND) } else { (n, direction::INBOUND) };
             let record = sa_record(|record| {
@@ -145,6 +150,39 @@ impl Bench {
         bench
     }
 
+    /// A crypto map for what goes from 10.1.0.0/16 to 10.16.0.0/12, outbound at site 1 and inbound at site 2.
+    fn protect_by_map(&mut self, site: u8, local: [u8; 4], remote: [u8; 4]) {
+        let near = TrafficSelector::range(4, v4([10, 1, 0, 0]), v4([10, 1, 255, 255])).alone();
+        let far = TrafficSelector::range(4, v4([10, 16, 0, 0]), v4([10, 31, 255, 255])).alone();
+        let record = sa_record(|record| {
+            (record.owner_kind, record.owner, record.mode) = (owner::POLICY, 0, mode::TUNNEL);
+            (record.local, record.remote) = (v4(local), v4(remote));
+            record.direction = if site == 1 { direction::OUTBOUND } else { direction::INBOUND };
+            (record.local_selectors, record.remote_selectors) =
+                if site == 1 { (near, far) } else { (far, near) };
+        });
+        let update = Update::sa(0, Some(&record), &self.engine, self.region).unwrap();
+        self.apply(update);
+        if site == 1 {
+            let mut policy: PolicyRecord = zerocopy::FromZeros::new_zeroed();
+            (policy.present, policy.family, policy.port) = (1, 4, BLACK);
+            self.apply(Update::policy(0, Some(&policy)));
+            let mut port: PortRecord = zerocopy::FromZeros::new_zeroed();
+            (port.present, port.enabled, port.mtu_bytes, port.crypto_map) = (1, 1, 1600, 1);
+            self.apply(Update::port(BLACK, Some(&port), port_mac(BLACK)));
+            self.apply(
+                Update::crypto_map(BLACK, &[rule(10, 10, Some(0), 17)], LinearClassifier::new).unwrap(),
+            );
+            let mut route: RouteRecord = zerocopy::FromZeros::new_zeroed();
+            (route.present, route.kind, route.family, route.prefix_len) = (1, route::PORT, 4, 12);
+            (route.target, route.prefix, route.has_gateway, route.gateway) =
+                (BLACK, v4([10, 16, 0, 0]), 1, v4(remote));
+            let mut updates = vec![];
+            self.rib.set_route(0, Some(&route), &mut updates).unwrap();
+            updates.into_iter().for_each(|update| self.apply(update));
+        }
+    }
+
     fn apply(&mut self, update: Update<LinearClassifier>) {
         self.worker.apply(update).map_err(|refused| refused.reason).unwrap();
     }
@@ -167,6 +205,7 @@ impl Bench {
         updates.into_iter().for_each(|update| self.apply(update));
     }
 
+    #[inline(never)]
     fn burst(&mut self, port: u32, frames: &mut Vec<Handle>) -> Duration {
         let begin = Instant::now();
         self.worker.process_wire(port, frames.drain(..), &mut self.outcome);
@@ -217,7 +256,7 @@ fn case(engine: &Engine, choice: Choice, tunnels: u32, size: usize) {
     let mut beta = Bench::new(choice, tunnels, 2);
     let packets: Vec<_> = (0..tunnels.max(BURST as u32))
         .map(|n| {
-            let n = (n % tunnels) * 617 % tunnels;
+            let n = (n % tunnels.max(1)) * 617 % tunnels.max(1);
             let payload = vec![0x5a; size - 28];
             let to = [10, 16 + (n >> 8) as u8, n as u8, 9];
             frame_v4(RED, &packet_v4([10, 1, 0, 2], to, 17, &udp_segment(1, 2, &payload)))
@@ -238,14 +277,19 @@ fn case(engine: &Engine, choice: Choice, tunnels: u32, size: usize) {
         decrypting.push(beta.burst(BLACK, &mut frames));
     }
     let (bare, _) = bare(engine, size);
+    let by = name(tunnels);
     for (way, samples) in [("encrypt", encrypting), ("decrypt", decrypting)] {
         let (fifth, middle) = quantiles(samples);
         println!(
-            "{way}/{}/{tunnels}/{size}: {fifth:.1} ns/packet (median {middle:.1}), bare seal {bare:.1}, share {:.0} %",
+            "{way}/{}/{by}/{size}: {fifth:.1} ns/packet (median {middle:.1}), bare seal {bare:.1}, share {:.0} %",
             engine.name(),
             100.0 * bare / fifth
         );
     }
+}
+
+fn name(tunnels: u32) -> String {
+    if tunnels == MAP { "map".to_owned() } else { tunnels.to_string() }
 }
 
 fn main() {
@@ -254,9 +298,9 @@ fn main() {
     for choice in [Choice::IpsecMb, Choice::Portable] {
         let Ok(engine) = Engine::select(choice) else { continue };
         for (tunnels, size) in
-            [1, 1000].iter().flat_map(|tunnels| [64, 256, 1420].map(|size| (*tunnels, size)))
+            [1, 1000, MAP].iter().flat_map(|tunnels| [64, 256, 1420].map(|size| (*tunnels, size)))
         {
-            if format!("{}/{tunnels}/{size}", engine.name()).contains(&filter) {
+            if format!("{}/{}/{size}", engine.name(), name(tunnels)).contains(&filter) {
                 case(&engine, choice, tunnels, size);
             }
         }
