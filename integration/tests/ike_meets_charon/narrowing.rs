@@ -61,6 +61,12 @@ const CASES: &[Case] = &[
         agreed: ["10.2.0.2/32", "10.1.0.1/32 10.1.0.7/32"],
     },
     Case {
+        what: "ranges of addresses that are no prefixes",
+        ours: [&[([10, 1, 0, 3], [10, 1, 0, 12], 0, ANY)], &[([10, 2, 0, 0], [10, 2, 0, 255], 0, ANY)]],
+        theirs: ["10.2.0.1-10.2.0.2,10.2.0.3/32", "10.1.0.0-10.1.0.9"],
+        agreed: ["10.2.0.1..10.2.0.2 10.2.0.3/32", "10.1.0.3..10.1.0.9"],
+    },
+    Case {
         what: "ranges of ports that overlap",
         ours: [
             &[([10, 1, 0, 1], [10, 1, 0, 1], 6, (1500, 2500))],
@@ -102,8 +108,9 @@ fn tidy(cable: &Cable, engine: Ours) -> Result<()> {
 
 /// The words after `local` or `remote` in charon's list, sorted.
 fn shown(sas: &str, side: &str) -> Option<Vec<String>> {
+    // That of the IKE SA has an identity in quotes.
     let line =
-        sas.lines().map(str::trim).filter(|line| line.starts_with(side)).find(|line| line.contains('/'))?;
+        sas.lines().map(str::trim).filter(|line| line.starts_with(side)).find(|line| !line.contains('\''))?;
     let mut words: Vec<_> = line.split_whitespace().skip(1).map(str::to_owned).collect();
     words.sort();
     Some(words)
@@ -202,6 +209,45 @@ fn never_takes_more_than_was_asked() -> Result<()> {
         within_policy(&engine, [OUR_HOST, THEIR_HOST])?;
         tidy(&cable, engine)
     })
+}
+
+/// charon's eight hosts in our network fit an SA, nine do not: nothing of an answer may be left out, so that there is no SA.
+#[test]
+fn to_more_than_an_sa_can_have_is_told() -> Result<()> {
+    let cable = Cable::new()?;
+    let hosts: Vec<_> = (1..=9).map(|number| format!("10.2.{number}.1/32")).collect();
+    for host in &hosts {
+        cable.theirs.ip(&format!("addr add {host} dev lo"))?;
+    }
+    let settings = |count| {
+        let local: Vec<&str> = hosts.iter().take(count).map(String::as_str).collect();
+        let children = child("net", &local.join(","), "10.1.0.1/32", "");
+        Settings { children, ..Settings::default() }
+    };
+    let ours = || with_selectors([OUR_HOST, &[([10, 2, 0, 0], [10, 2, 255, 255], 0, ANY)]]);
+    scenario(25, "the answer has as many selectors as an SA can have", Role::Initiator).judge(|| {
+        let engine = cable.up(Role::Initiator, ours(), &settings(8))?;
+        let count = engine.state().installed.values().map(|pair| pair.remote_selectors.len()).max();
+        ensure!(count == Some(8), "{count:?}");
+        tidy(&cable, engine)
+    })?;
+    scenario(25, "the answer has more selectors than an SA can have: refused by name", Role::Initiator).judge(
+        || {
+            cable.charon.load(&settings(9))?;
+            let engine = cable.engine(ours())?;
+            let cause = engine.event("the child's failure", |event| match event {
+                Event::ChildDown { cause, .. } => Some(cause.clone()),
+                _ => None,
+            })?;
+            ensure!(matches!(cause, Cause::TooManySelectors { most: 8, .. }), "{cause}");
+            engine.until("no child at charon's", |state| {
+                let sas = cable.charon.swanctl("--list-sas")?;
+                ensure!(!sas.contains("reqid") && state.installed.is_empty(), "{sas}");
+                Ok(())
+            })?;
+            tidy(&cable, engine)
+        },
+    )
 }
 
 /// RFC 7296 section 2.9: the peer takes single pairs of addresses alone. The child fails by that name, the IKE SA stays.
