@@ -327,7 +327,8 @@ impl AuthAwaited {
             identity.is(&config.remote_identity)
                 && picked.id_r.as_ref().is_none_or(|asked| asked.is(&config.local_identity))
         });
-        // An unknown identity is checked against some key all the same: the answer takes as long and looks alike.
+        // An unknown identity is checked against some key all the same, and a wrong key has the words for an unknown identity
+        // made: the answer takes as long and looks alike.
         let Some(config) = meant.or(candidates.first()) else { return Closed::now(now, None) };
         let choice = ppk::choose(config, self.use_ppk, &mut picked);
         if let (Ok(Choice::Use), Some(ppk)) = (&choice, &config.ppk) {
@@ -346,7 +347,9 @@ impl AuthAwaited {
         let judged =
             judged.and_then(|certificates| choice.as_ref().map(|_| certificates).map_err(Clone::clone));
         ends.connection = config.id;
-        let judged = if meant.is_some() { judged } else { Err(self.unexpected(core, request.0, &identity)) };
+        let refused = judged.is_err() || meant.is_none();
+        let unexpected = refused.then(|| self.unexpected(core, request.0, &identity));
+        let judged = unexpected.filter(|_| meant.is_none()).map_or(judged, Err);
         match judged {
             Ok(certificates) => ends.peer_certificates = certificates,
             Err(detail) => {
