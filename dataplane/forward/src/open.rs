@@ -287,7 +287,7 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
                 slot
             }
             Owner::Policy(_) => {
-                if !served.selectors.carry(&mirrored(source, destination, protocol::GRE, &[]), false) {
+                if !may_carry(served, &mirrored(source, destination, protocol::GRE, &[]), false) {
                     return self.refuse_selector(sa);
                 }
                 let found = self.tables.gre.find(lookup_key(destination, source, gre.key));
@@ -318,7 +318,7 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
         let Some((outer, destination)) = view else { return };
         let source = sa.original_source(outer);
         let key = mirrored(source, destination, opened.next_header, payload);
-        if !sa.selectors.carry(&key, false) {
+        if !may_carry(sa, &key, false) {
             return self.refuse_selector(opened.sa);
         }
         let natted = sa.udp;
@@ -361,7 +361,7 @@ impl<F: Frame, R: RouteLookup, C: Classifier> Pipeline<F, R, C> {
         let key = mirrored(source, destination, header.protocol(), if later_fragment { &[] } else { l4 });
         let is_gre = header.protocol() == protocol::GRE && !header.is_fragment() && !header.has_options();
         let Some(sa) = self.tables.sa(opened.sa) else { return self.shared.drop_one(Drop::UnknownSpi) };
-        if !sa.selectors.carry(&key, later_fragment) {
+        if !may_carry(sa, &key, later_fragment) {
             return self.refuse_selector(opened.sa);
         }
         let for_tunnel = is_gre
@@ -452,6 +452,13 @@ fn mirrored(source: [u8; 4], destination: [u8; 4], protocol: u8, segment: &[u8])
         source_port: [ports[2], ports[3]],
         destination_port: [ports[0], ports[1]],
     }
+}
+
+/// [`Selectors::carry`](crate::selectors::Selectors::carry), out of the way of tunnels with an SA of their own, which need not
+/// ask.
+#[inline(never)]
+fn may_carry(sa: &Sa, key: &FiveTuple, later_fragment: bool) -> bool {
+    sa.selectors.carry(key, later_fragment)
 }
 
 fn outer_tos(frame: &[u8]) -> u8 {

@@ -124,7 +124,7 @@ impl Selectors {
     }
 
     /// Whether the SA may carry an IPv4 packet, by its five-tuple from our side; a fragment but the first has no ports.
-    #[inline(never)]
+    #[inline]
     pub(crate) fn carry(&self, key: &FiveTuple, later_fragment: bool) -> bool {
         let end = |address: [u8; 4], port: [u8; 2]| End {
             address: u32::from_be_bytes(address),
