@@ -10,6 +10,7 @@ pub mod reading;
 pub mod replay;
 mod restart;
 pub mod setup;
+mod voice;
 
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ pub use dataplane::{Dataplane, Delivery, InstalledPair};
 pub use link::{Link, Weather};
 pub use nat::Nat;
 pub use restart::Vault;
+pub use voice::Word;
 
 use crate::{
     ChildId, Classified, Command, Connection, DataplaneEvent, Engine, Event, Limits, OperationId, Output,
