@@ -94,6 +94,18 @@ fn delete(spi: u32) -> Word {
     Word::new(payload::DELETE, &[&[3, 4, 0, 1][..], &spi.to_be_bytes()].concat())
 }
 
+/// Section 2.21.3: all errors of authenticated requests are answered; what has no other name is INVALID_SYNTAX, and fatal.
+#[test]
+fn an_exchange_that_has_no_place_is_answered_and_ends_the_sa() {
+    const NOBODY_KNOWS: u8 = 200;
+    for exchange in [IKE_AUTH, IKE_INTERMEDIATE, NOBODY_KNOWS] {
+        let mut sim = up();
+        assert_eq!(notified(&mut sim, exchange, &[]), bare(notify::INVALID_SYNTAX), "{exchange}");
+        assert_eq!(sim.ike_sas()[1], 0, "{exchange}");
+        assert!(sim.hosts[1].dataplane.is_empty());
+    }
+}
+
 /// Sections 2.4 and 1.4: a sign of life is an empty request, and its answer is empty.
 #[test]
 fn what_says_nothing_is_answered_by_nothing() {

@@ -196,9 +196,6 @@ impl Established {
             };
             return (stage, Classified::Ike);
         }
-        if matches!(header.exchange, Exchange::IkeAuth | Exchange::IkeIntermediate | Exchange::Other(_)) {
-            return dropped(self, "unexpected_exchange");
-        }
         if let Some(old) = self.contends_with.take() {
             let loses = payloads.as_ref().is_ok_and(|found| found.contains(&Payload::Delete(Delete::IkeSa)));
             if !loses {
@@ -209,7 +206,11 @@ impl Established {
         }
         self.accept_request(opened.digest);
         self.follow(ends, core, inbound.path);
+        // Section 2.21.3: an authenticated peer is told of whatever it does wrong, an exchange that has no place here included.
+        let belongs =
+            !matches!(header.exchange, Exchange::IkeAuth | Exchange::IkeIntermediate | Exchange::Other(_));
         let stage = match payloads {
+            _ if !belongs => self.refuse_malformed(ends, core, now, inbound),
             Ok(found) => match Picked::new(found) {
                 Ok(picked) => self.handle_request(ends, core, now, inbound, picked),
                 Err(_) => self.refuse_malformed(ends, core, now, inbound),
