@@ -106,6 +106,17 @@ fn an_exchange_that_has_no_place_is_answered_and_ends_the_sa() {
     }
 }
 
+/// Section 2.21.2: an initiator that cannot accept our IKE_AUTH says so afterwards, and has no SA any more.
+#[test]
+fn an_initiator_that_refuses_afterwards_ends_the_sa() {
+    for kind in [notify::AUTHENTICATION_FAILED, notify::INVALID_SYNTAX] {
+        let mut sim = up();
+        assert_eq!(sim.asks(0, INFORMATIONAL, &[Word::notify(kind, &[])]), [Content::default()]);
+        assert_eq!(sim.ike_sas()[1], 0, "{kind}");
+        assert!(sim.hosts[1].dataplane.is_empty());
+    }
+}
+
 /// Sections 2.4 and 1.4: a sign of life is an empty request, and its answer is empty.
 #[test]
 fn what_says_nothing_is_answered_by_nothing() {

@@ -28,11 +28,16 @@ impl Established {
         if picked.deletes.contains(&Delete::IkeSa) {
             return self.deleted_by_peer(ends, core, now, inbound);
         }
-        // Section 2.21.2: the initiator found our AUTH wanting after we had found its good.
-        if let Some(error) = picked.notify(notify::AUTHENTICATION_FAILED) {
-            let cause = Cause::AuthenticationFailed {
-                side: "the peer refused us",
-                detail: format!("it sent {} after our proof", notify::name(error.kind)),
+        // Section 2.21.2: the initiator found our AUTH wanting after we had found its good, or could not read our answer. It
+        // has no SA any more, and no DELETE follows.
+        let refused = [notify::AUTHENTICATION_FAILED, notify::INVALID_SYNTAX].map(|kind| picked.notify(kind));
+        if let Some(error) = refused.into_iter().flatten().next() {
+            let cause = match error.kind {
+                notify::AUTHENTICATION_FAILED => Cause::AuthenticationFailed {
+                    side: "the peer refused us",
+                    detail: format!("it sent {} after our proof", notify::name(error.kind)),
+                },
+                kind => Cause::Notify { notify: notify::name(kind), phase: Phase::Informational },
             };
             let answer = self.respond(ends, core, now, Exchange::Informational, inbound.path, &[]);
             return self.end_answering(ends, core, now, answer, Some(cause));
