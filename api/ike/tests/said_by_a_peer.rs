@@ -134,6 +134,26 @@ fn unknown_notifications_of_a_request_are_passed_over() {
     assert_eq!(sim.ike_sas()[1], 1);
 }
 
+/// Section 2.5: an unknown payload is passed over unless it is critical; then its type is told, and the SA stays. Numbers of
+/// version 1 are as unknown as those of the future.
+#[test]
+fn unknown_payloads_are_refused_only_if_they_are_critical() {
+    for kind in [1, 12, 32, 52, 200] {
+        let mut sim = up();
+        let critical = Word::new(kind, b"?").critical();
+        let refused = (notify::UNSUPPORTED_CRITICAL_PAYLOAD, vec![], vec![kind]);
+        assert_eq!(notified(&mut sim, INFORMATIONAL, &[critical]), [refused]);
+        assert_eq!(sim.ike_sas()[1], 1, "{kind}");
+        let mut sim = up();
+        assert_eq!(sim.asks(0, INFORMATIONAL, &[Word::new(kind, b"?")]), [Content::default()]);
+    }
+    // Of what the RFC defines the bit says nothing (section 3.2).
+    const CONFIGURATION: u8 = 47;
+    let mut sim = up();
+    let words = [Word::new(CONFIGURATION, &[1, 0, 0, 0]).critical(), Word::new(43, b"somebody").critical()];
+    assert_eq!(sim.asks(0, INFORMATIONAL, &words), [Content::default()]);
+}
+
 /// Section 1.4.1: the answer to a DELETE names the other half, unless that was named before or never was.
 #[test]
 fn a_delete_is_answered_by_that_of_the_other_half() {

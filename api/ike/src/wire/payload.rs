@@ -115,7 +115,7 @@ impl Payload {
             kind::VENDOR => Self::Vendor(body.rest().to_vec()),
             kind::TS_I => Self::TsI(selector::decode_all(body)?),
             kind::TS_R => Self::TsR(selector::decode_all(body)?),
-            unknown if critical && unknown > kind::LAST_KNOWN => {
+            unknown if critical && !kind::UNDERSTOOD.contains(&unknown) => {
                 return Err(WireError::UnknownCritical(unknown));
             }
             unused => Self::Skipped { kind: unused, data: body.rest().to_vec() },

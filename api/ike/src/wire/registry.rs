@@ -19,8 +19,9 @@ pub(crate) mod payload {
     pub(crate) const ENCRYPTED: u8 = 46;
     /// Encrypted and Authenticated Fragment (RFC 7383 section 2.5).
     pub(crate) const FRAGMENT: u8 = 53;
-    /// Last of the types that RFC 7296 itself defines (EAP): all up to it are understood, if only to be skipped.
-    pub(crate) const LAST_KNOWN: u8 = 48;
+    /// The types that RFC 7296 itself defines, SA to EAP: all of them are understood, if only to be skipped. Those below were
+    /// version 1's.
+    pub(crate) const UNDERSTOOD: std::ops::RangeInclusive<u8> = SA..=48;
 }
 
 /// Transform ids (RFC 7296 section 3.3.2, RFC 5282, RFC 8031, RFC 4868, RFC 7634).
