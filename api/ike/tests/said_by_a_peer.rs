@@ -202,6 +202,17 @@ fn an_ike_sa_is_not_rekeyed_without_a_key_exchange() {
     assert_eq!(sim.ike_sas()[1], 2);
 }
 
+/// Sections 2.6 and 3.1: no end of an IKE SA is called zero.
+#[test]
+fn a_successor_without_an_spi_is_not_taken() {
+    let mut sim = up();
+    sim.link.cut = true;
+    sim.command(0, Command::RekeyIke(ConnectionId(1)));
+    sim.answers(1, CREATE_CHILD_SA, &[ike_proposal(31, 0), nonce(), share()]);
+    assert_eq!(sim.ike_sas()[0], 1);
+    assert_eq!(sim.hosts[0].engine.counters().get("temporary_failures"), Some(&1));
+}
+
 /// Section 2.25: who is told to wait waits, and asks again.
 #[test]
 fn temporary_failure_is_waited_for() {

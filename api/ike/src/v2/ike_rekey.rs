@@ -261,8 +261,8 @@ impl Established {
             })
             .filter(|chosen| chosen.suite.group == ours && ours.number() == *number)
             .ok_or(None)?;
-        let responder =
-            <[u8; 8]>::try_from(chosen.spi.as_slice()).map(u64::from_be_bytes).map_err(|_| None)?;
+        let responder = <[u8; 8]>::try_from(chosen.spi.as_slice()).map(u64::from_be_bytes);
+        let responder = responder.ok().filter(|spi| *spi != 0).ok_or(None)?;
         let secret = request.key_pair.agree(public).map_err(|_| None)?;
         let spis = Spis { initiator: request.spi, responder };
         let nonces = (request.nonce.clone(), nonce_r.clone());
