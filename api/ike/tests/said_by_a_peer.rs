@@ -237,3 +237,35 @@ fn an_unknown_error_of_an_answer_is_a_refusal() {
     assert_eq!(sim.hosts[0].engine.counters().get("child_rekeys_failed"), Some(&1));
     assert_eq!((sim.hosts[0].dataplane.sending_on(FIRST), sim.ike_sas()[0]), (before, 1));
 }
+
+/// Section 2.9: whom the initiator's first selectors are allowed, the answer holds them, though another child fits the rest.
+#[test]
+fn the_initiators_first_choice_is_among_what_it_gets() {
+    let net = |third: u8, from: u8, to: u8| TrafficSelector {
+        first: IpAddr::from([10, 2, third, from]),
+        last: IpAddr::from([10, 2, third, to]),
+        protocol: 0,
+        ports: (0, u16::MAX),
+    };
+    let all = TrafficSelector { last: IpAddr::from([10, 2, 9, 255]), ..net(0, 0, 0) };
+    let home = TrafficSelector { first: [10, 1, 0, 0].into(), last: [10, 1, 0, 255].into(), ..net(0, 0, 0) };
+    let sim = up_with(Limits::default(), |side, connection| {
+        let shape = |id: u64, theirs: TrafficSelector| {
+            let mut child = setup::child(side, id);
+            child.mode = Mode::Tunnel;
+            (child.local_selectors, child.remote_selectors) = (vec![theirs], vec![home]);
+            child.start = side == 0;
+            child
+        };
+        connection.children = if side == 1 {
+            vec![shape(1, net(1, 0, 255)), shape(2, net(2, 0, 255))]
+        } else {
+            let mut child = shape(1, home);
+            child.remote_selectors = vec![net(2, 5, 5), all];
+            vec![child]
+        };
+    });
+    let pairs = |child| sim.hosts[1].dataplane.pairs_of(ChildId(child));
+    assert_eq!((pairs(1).len(), pairs(2).len()), (0, 1));
+    assert_eq!(pairs(2)[0].pair.local_selectors, [net(2, 0, 255)]);
+}

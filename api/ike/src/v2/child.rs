@@ -461,8 +461,9 @@ fn key_exchange(core: &mut Core, choice: &EspChoice, picked: &Picked) -> Result<
 
 type Matched = (ChildConfig, Vec<TrafficSelector>, Vec<TrafficSelector>);
 
-/// The child that is meant: one whose selectors are named exactly before one that must be narrowed, in the mode asked
-/// before the other, and one that is down before one that is up. `asked` is our side, then the peer's.
+/// The child that is meant: one that takes the initiator's first selectors as they are before one that does not (section
+/// 2.9), one whose selectors are named exactly before one that must be narrowed, in the mode asked before the other, and one
+/// that is down before one that is up. `asked` is our side, then the peer's.
 fn match_child(
     core: &Core,
     ends: &Ends,
@@ -473,7 +474,7 @@ fn match_child(
 ) -> Option<Matched> {
     let [local_asked, remote_asked] = asked;
     let [local_host, remote_host] = ends.nat.seen_from_here(connection, local_asked, remote_asked);
-    let mut best: Option<((bool, bool, bool), Matched)> = None;
+    let mut best: Option<((bool, bool, bool, bool), Matched)> = None;
     for config in connection.children.iter().filter(|child| only.is_none_or(|only| only == child.id)) {
         let (local_asked, remote_asked) = if asks_transport && config.mode == Mode::Transport {
             (local_host.as_slice(), remote_host.as_slice())
@@ -488,7 +489,11 @@ fn match_child(
         let exact = selectors::all_covered(&local, &config.local_selectors)
             && selectors::all_covered(&remote, &config.remote_selectors);
         let same_mode = (config.mode == Mode::Transport) == asks_transport;
-        let rank = (exact, same_mode, !core.has_pair(config.id));
+        let first = |asked: &[TrafficSelector], agreed: &[TrafficSelector]| {
+            asked.first().is_some_and(|first| agreed.iter().any(|agreed| selectors::covers(agreed, first)))
+        };
+        let takes_first = first(local_asked, &local) && first(remote_asked, &remote);
+        let rank = (takes_first, exact, same_mode, !core.has_pair(config.id));
         if best.as_ref().is_none_or(|(known, _)| rank > *known) {
             best = Some((rank, (config.clone(), local, remote)));
         }
