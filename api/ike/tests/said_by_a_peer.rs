@@ -269,3 +269,26 @@ fn the_initiators_first_choice_is_among_what_it_gets() {
     assert_eq!((pairs(1).len(), pairs(2).len()), (0, 1));
     assert_eq!(pairs(2)[0].pair.local_selectors, [net(2, 0, 255)]);
 }
+
+/// Section 4: a peer that makes children with IKE SAs alone gets another IKE SA when the child of the first is over.
+#[test]
+fn a_peer_that_makes_no_further_child_gets_another_ike_sa() {
+    let limits = Limits { children_per_ike_sa: 0, ..Limits::default() };
+    let mut sim = up_with(limits, |_, connection| {
+        let lifetime = &mut connection.children[0].lifetime;
+        (lifetime.soft, lifetime.hard) = (Duration::from_secs(100), Duration::from_secs(120));
+    });
+    assert_eq!(sim.disagreement(FIRST), None);
+    for _ in 0..3 {
+        sim.run(Duration::from_secs(100));
+        let mut down_secs = 0;
+        while sim.disagreement(FIRST).is_some() {
+            sim.run(Duration::from_secs(1));
+            down_secs += 1;
+            assert!(down_secs < 10, "{:?}", sim.disagreement(FIRST));
+        }
+        sim.run(Duration::from_secs(30));
+    }
+    assert!(sim.hosts[0].engine.counters()["ike_sas_without_room"] >= 2);
+    assert_eq!((sim.ike_sas(), sim.disagreement(FIRST)), ([1, 1], None));
+}

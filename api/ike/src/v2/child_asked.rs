@@ -172,9 +172,18 @@ impl Established {
                     self.child_deleted(ends, core, old, request.refused(phase, error));
                 }
             }
-            _ => match request.rekeys {
+            kind => match request.rekeys {
                 Some(old) => self.rekey_failed(core, now, old),
-                None => self.child_failed(ends, core, now, id, request.refused(phase, error)),
+                None => {
+                    let cause = request.refused(phase, error);
+                    self.child_failed(ends, core, now, id, cause.clone());
+                    // Section 4: a peer may be able to make a child with an IKE SA alone.
+                    let needs_another = kind == notify::NO_ADDITIONAL_SAS && phase == Phase::CreateChildSa;
+                    if needs_another && self.children.is_empty() && self.is_active() {
+                        core.count("ike_sas_without_room");
+                        self.begin_delete(ends, core, now, cause);
+                    }
+                }
             },
         }
     }
