@@ -24,6 +24,14 @@ use crate::{Cause, Classified, Connection, LocalProof, Path, Phase, Version};
 /// How long a refused initiator may ask again for our lost answer.
 pub(super) const ANSWER_KEPT: Duration = Duration::from_secs(30);
 
+/// A request of the handshake that is being answered: its exchange, where it came from, and by what its retransmission is
+/// known.
+pub(super) struct HandshakeRequest {
+    pub(super) exchange: Exchange,
+    pub(super) path: Path,
+    pub(super) digest: RequestDigest,
+}
+
 /// Initiator: the request is out.
 pub(crate) struct AuthSent {
     config: Arc<Connection>,
@@ -259,9 +267,11 @@ impl AuthAwaited {
             }
             Err(_) => Err(Notify::new(notify::INVALID_SYNTAX, Vec::new())),
         };
+        let request =
+            HandshakeRequest { exchange: Exchange::IkeAuth, path: inbound.path, digest: opened.digest };
         let stage = match picked {
-            Ok(picked) => self.authenticate(ends, core, now, (inbound.path, opened.digest), keys, picked),
-            Err(error) => self.refuse(ends, core, now, (inbound.path, opened.digest), keys, error, None),
+            Ok(picked) => self.authenticate(ends, core, now, request, keys, picked),
+            Err(error) => self.refuse(ends, core, now, request, keys, error, None),
         };
         (stage, Classified::Ike)
     }
@@ -313,7 +323,7 @@ impl AuthAwaited {
         ends: &mut Ends,
         core: &mut Core,
         now: Instant,
-        request: (Path, RequestDigest),
+        request: HandshakeRequest,
         mut keys: IkeKeys,
         mut picked: Picked,
     ) -> Stage {
@@ -348,7 +358,7 @@ impl AuthAwaited {
             judged.and_then(|certificates| choice.as_ref().map(|_| certificates).map_err(Clone::clone));
         ends.connection = config.id;
         let refused = judged.is_err() || meant.is_none();
-        let unexpected = refused.then(|| self.unexpected(core, request.0, &identity));
+        let unexpected = refused.then(|| self.unexpected(core, request.path, &identity));
         let judged = unexpected.filter(|_| meant.is_none()).map_or(judged, Err);
         match judged {
             Ok(certificates) => ends.peer_certificates = certificates,
@@ -394,16 +404,10 @@ impl AuthAwaited {
         let lowest_nonce = lowest(&self.nonce_i, &self.nonce_r);
         let mut established = Established::new(core, now, config, keys, lowest_nonce, (0, self.next_id));
         established.initial_contact = picked.notify(notify::INITIAL_CONTACT).is_some();
-        let (path, digest) = request;
+        let HandshakeRequest { exchange, path, digest } = request;
         established.accept_request(digest);
-        let held = Held {
-            exchange: Exchange::IkeAuth,
-            path,
-            before,
-            refusal: notify::NO_ADDITIONAL_SAS,
-            rekeys: None,
-            first: true,
-        };
+        let held =
+            Held { exchange, path, before, refusal: notify::NO_ADDITIONAL_SAS, rekeys: None, first: true };
         match answer {
             None => {
                 core.count("childless");
@@ -449,17 +453,17 @@ impl AuthAwaited {
         ends: &Ends,
         core: &mut Core,
         now: Instant,
-        request: (Path, RequestDigest),
+        request: HandshakeRequest,
         mut keys: IkeKeys,
         error: Notify,
         cause: Option<Cause>,
     ) -> Stage {
         core.count("authentications_refused");
-        let header = ends.header(Exchange::IkeAuth, true, self.next_id);
+        let HandshakeRequest { exchange, path, digest } = request;
+        let header = ends.header(exchange, true, self.next_id);
         let Ok(answer) = keys.sealing.seal(header, &[Payload::Notify(error)], None, &mut core.random) else {
             return Closed::now(now, cause);
         };
-        let (path, digest) = request;
         core.transmit_all(path, &answer);
         Closed::answering(digest, answer, after(now, ANSWER_KEPT), cause)
     }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::auth;
+use super::auth::{self, HandshakeRequest};
 use super::core::Core;
 use super::fragments::{HEAD_LEN_BYTES, Opened};
 use super::init_answer::AuthAwaited;
@@ -218,9 +218,11 @@ impl AuthAwaited {
             Err(classified) => return (Stage::AuthAwaited(self), classified),
         };
         ends.path = inbound.path;
+        let exchange = Exchange::IkeIntermediate;
+        let asked = |digest| HandshakeRequest { exchange, path: inbound.path, digest };
         let Some(method) = self.additional.pop_front() else {
             let error = Notify::new(notify::INVALID_SYNTAX, Vec::new());
-            let request = (inbound.path, opened.digest);
+            let request = asked(opened.digest);
             return (self.refuse(ends, core, now, request, keys, error, None), Classified::Ike);
         };
         let answer = key_data(&opened, method)
@@ -231,7 +233,7 @@ impl AuthAwaited {
                 core.count("intermediate_refused");
                 let cause = Cause::Protocol { phase: Phase::IkeIntermediate, detail };
                 let error = Notify::new(notify::INVALID_SYNTAX, Vec::new());
-                let request = (inbound.path, opened.digest);
+                let request = asked(opened.digest);
                 return (self.refuse(ends, core, now, request, keys, error, Some(cause)), Classified::Ike);
             }
         };

@@ -1,13 +1,16 @@
 //! The key schedule and IntAuth, computed a second time from the RFCs' formulas with nothing but HMAC.
 
+use std::time::Duration;
+
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use super::*;
 use crate::crypto::{IkeCipher, IkeSuite, Random, Spis};
+use crate::sim::{Simulation, Weather, setup};
 use crate::wire::{Header, Message};
-use crate::{Group, Hash, Path, PreSharedKey};
+use crate::{Event, Group, Hash, Limits, Path, PreSharedKey};
 
 fn hmac(key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
     let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).unwrap();
@@ -136,4 +139,33 @@ fn int_auth_is_over_the_message_as_if_in_clear_and_in_one_piece() {
         assert_eq!(ours.octets(3), [expected.as_slice(), &[], &[0, 0, 0, 3]].concat());
     }
     assert!(IntAuth::default().octets(1).is_empty());
+}
+
+/// An answer is of the exchange that it answers, a refusal too; of another one it would be dropped.
+#[test]
+fn a_refusal_is_of_the_exchange_that_it_refuses() {
+    let mut sim = Simulation::between(5, Limits::default(), Weather::FAIR, |side| {
+        let mut connection = setup::called(side, 1);
+        connection.proposals[0].additional_key_exchanges = vec![vec![KeyEncapsulation::MlKem768]];
+        connection
+    });
+    let wrong = loop {
+        let sa = sim.hosts[0].engine.sas.values_mut().next().unwrap();
+        if let Stage::IntermediateSent(sent) = &mut sa.stage {
+            let header = sa.ends.header(Exchange::IkeIntermediate, false, sent.handshake.next_id);
+            let payloads =
+                [Payload::KeyExchange { group: KeyEncapsulation::MlKem1024.number(), data: vec![1] }];
+            let sealing = &mut sent.handshake.keys.sealing;
+            break sealing.seal(header, &payloads, None, &mut Random::new([1; 32])).unwrap().remove(0);
+        }
+        assert!(sim.step(sim.now + Duration::from_secs(1)));
+    };
+    let at = |side| (setup::address(side), 500).into();
+    sim.inject(1, Path { local: at(1), remote: at(0) }, &wrong);
+    sim.run(Duration::from_millis(500));
+    let told = sim.hosts[0].events.iter().any(|(_, event)| {
+        matches!(event, Event::IkeDown { cause: Cause::Protocol { phase: Phase::IkeIntermediate, detail }, .. }
+            if detail.contains("INVALID_SYNTAX"))
+    });
+    assert!(told, "{:?}", sim.hosts[0].events);
 }
