@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::agreed::Agreed;
-use super::initiate::{NONCE_LEN_BYTES, clear, initial_contact, is_nonce, says_initial_contact, sole};
+use super::initiate::{NONCE_LEN_BYTES, clear, is_nonce, says_initial_contact, sole};
 use super::nat;
 use super::peer::Peer;
 use super::phase_one::{PhaseOne, Stage, Up};
@@ -170,9 +170,8 @@ impl Peer {
             payloads_3.extend(nat::detection(dialect, keyed.suite.hash, cookies, found.path, forced));
         }
         found.float(core.limits.nat_port);
-        if first_contact {
-            payloads_3.push(initial_contact(cookies));
-        }
+        // Not here, where nothing binds it to the exchange (RFC 2407 section 4.6.3).
+        found.owes_first_contact = first_contact;
         let mut chain = keyed.chain.clone();
         let answer = seal(&keyed.keys, &mut chain, found.header(Exchange::AggressiveMode, 0), &payloads_3);
         found.retransmission = None;
@@ -313,7 +312,8 @@ impl Peer {
             found.nat =
                 nat::detect(dialect, keyed.suite.hash, found.cookies, received.path, &payloads, forced);
         }
-        let initial_contact = says_initial_contact(&payloads);
+        // Nobody should say it here; in clear anyone on the way can have added it.
+        let initial_contact = received.header.encrypted && says_initial_contact(&payloads);
         found.path = received.path;
         found.heard(received.message, Vec::new());
         if let Stage::AggressiveAnswered { keyed, .. } = std::mem::replace(&mut found.stage, Stage::Closed) {

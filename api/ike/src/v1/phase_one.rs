@@ -169,6 +169,8 @@ pub(crate) struct PhaseOne {
     pub(super) sent_at: Instant,
     /// We said on it that we have no other SA with the peer.
     pub(super) says_first_contact: bool,
+    /// It came up where that could not be said; the first quick mode says it.
+    pub(super) owes_first_contact: bool,
     /// What the peer seems to have refused it with: nobody vouches for that.
     pub(super) rumour: Option<u16>,
     pub(super) stage: Stage,
@@ -196,6 +198,7 @@ impl PhaseOne {
             created_at: now,
             sent_at: now,
             says_first_contact: false,
+            owes_first_contact: false,
             rumour: None,
             stage,
             retransmission: None,

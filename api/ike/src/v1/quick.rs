@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::child::ChildSa;
-use super::initiate::{NONCE_LEN_BYTES, is_nonce, lowest, sole};
+use super::initiate::{NONCE_LEN_BYTES, initial_contact, is_nonce, lowest, sole};
 use super::nat;
 use super::peer::Peer;
 use super::phase_one::{Life, PhaseOne, rekey_margin};
@@ -259,6 +259,9 @@ impl Peer {
         payloads.extend(named.map(|body| Payload::new(kind::ID, body)));
         if let Some(dialect) = nat.filter(|_| config.mode == Mode::Transport) {
             payloads.extend(nat::original_addresses(dialect, found.path.local.ip(), found.path.remote.ip()));
+        }
+        if std::mem::take(&mut found.owes_first_contact) && self.children.is_empty() {
+            payloads.push(initial_contact(found.cookies));
         }
         let mut header = found.header(Exchange::QuickMode, 0);
         let Some(up) = found.up_mut() else { return false };

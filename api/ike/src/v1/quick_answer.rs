@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::initiate::{NONCE_LEN_BYTES, is_nonce, sole};
+use super::initiate::{NONCE_LEN_BYTES, is_nonce, says_initial_contact, sole};
 use super::nat;
 use super::peer::Peer;
 use super::proposals::{choose_phase_two, describe, mode_of, offer_phase_two};
@@ -63,6 +63,11 @@ impl Peer {
         let Some(verified) = verified else { return Classified::Dropped("integrity") };
         up.use_up(now, message_id);
         self.heard(core, now, id);
+        // RFC 2407 section 4.6.3: any quick mode may say it.
+        if says_initial_contact(&verified.payloads) {
+            let created_at = self.phase_ones.get(&id).map_or(now, |found| found.created_at);
+            self.forget_older(core, created_at, id);
+        }
         let most = core.limits.children_per_ike_sa;
         let begun = self.quicks.values().filter(|quick| quick.phase_one == id).count();
         // Of each there may be an old and a new one.
