@@ -256,6 +256,33 @@ fn no_more_is_agreed_than_an_sa_can_have() {
     }
 }
 
+/// RFC 7296 section 2.9.2: whoever rekeys, the new pair holds what the old one did.
+#[test]
+fn a_rekey_keeps_what_was_narrowed() {
+    let mut sim = run(Limits::default(), |side, connection| {
+        if side == 0 {
+            let wide = |selector: &TrafficSelector| TrafficSelector { protocol: 0, ..*selector };
+            let child = &mut connection.children[0];
+            child.local_selectors = child.local_selectors.iter().map(wide).collect();
+            child.remote_selectors = child.remote_selectors.iter().map(wide).collect();
+        }
+    });
+    let selectors = |sim: &Simulation| {
+        let pair = &sim.hosts[0].dataplane.pairs_of(FIRST)[0].pair;
+        (pair.spi_in, [pair.local_selectors.clone(), pair.remote_selectors.clone()])
+    };
+    let (mut spi_in, narrowed) = selectors(&sim);
+    assert_eq!(narrowed, [0, 1].map(|side| vec![setup::gre(setup::address(side))]));
+    for side in [0, 1, 0] {
+        sim.command(side, Command::RekeyChild(FIRST));
+        sim.run(Duration::from_secs(10));
+        let (next, now) = selectors(&sim);
+        assert!(next != spi_in && now == narrowed, "by side {side}: {now:?}");
+        assert_eq!(sim.disagreement(FIRST), None);
+        spi_in = next;
+    }
+}
+
 #[test]
 fn a_dataplane_that_refuses_leaves_no_half_child() {
     for side in 0..2 {

@@ -329,3 +329,28 @@ fn auth_covers_key_message_nonce_and_identity() {
     assert!(!auth(b"message", b"nonce", b"identity").verify(&key(b"psk"), &good[..31]));
     assert!(!auth(b"message", b"nonce", b"identity").verify(&key(b"psk"), b""));
 }
+
+/// RFC 7296 section 3.14: any IV, any padding and as much of it as fits the block is taken.
+#[test]
+fn any_padding_that_fits_the_block_is_taken() {
+    let cipher = IkeCipher::Aes128Cbc(Hash::Sha2_256);
+    let (initiator, responder) = (keys(cipher, true), keys(cipher, false));
+    let key = initiator.sealing.key();
+    let cbc = CbcCipher::new(cipher.encryption()).unwrap();
+    let chain = [0, 0, 0, 12, 0, 0, 0x40, 0, 1, 2, 3, 4];
+    for padding in [3u8, 19, 35, 243] {
+        let mut sealed = chain.to_vec();
+        sealed.extend((0..padding).map(|octet| octet ^ 0x5a));
+        sealed.push(padding);
+        let iv = [padding; 16];
+        cbc.encrypt(&key.encryption, &iv, &mut sealed).unwrap();
+        let mut message = vec![0; 32];
+        message.extend_from_slice(&iv);
+        message.extend_from_slice(&sealed);
+        let mut icv = prf(Hash::Sha2_256, &key.integrity, &[&message]);
+        icv.truncate(16);
+        message.extend_from_slice(&icv);
+        let body = message[32..].to_vec();
+        assert_eq!(responder.opening.open(&message, &body).unwrap().as_slice(), chain, "{padding}");
+    }
+}

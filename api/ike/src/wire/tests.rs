@@ -171,3 +171,67 @@ fn versions_and_critical_payloads_are_refused_by_name() {
     bytes[17] = 0x10;
     assert_eq!(Message::decode(&bytes), Err(WireError::BadVersion));
 }
+
+fn read_alone(kind: u8, body: &[u8]) -> Result<Payload, WireError> {
+    Payload::decode(kind, false, &mut Reader::new(body))
+}
+
+/// RFC 7296 section 3.9.
+#[test]
+fn nonces_have_sixteen_to_256_octets() {
+    for (len, good) in [(0, false), (15, false), (16, true), (256, true), (257, false)] {
+        assert_eq!(read_alone(registry::payload::NONCE, &vec![7; len]).is_ok(), good, "{len}");
+    }
+}
+
+/// RFC 7296 section 3.11: four octets name an ESP SA, none the IKE SA.
+#[test]
+fn deletes_name_as_many_spis_of_the_length_as_they_say() {
+    let delete = |body: &[u8]| read_alone(registry::payload::DELETE, body);
+    assert_eq!(delete(&[1, 0, 0, 0]), Ok(Payload::Delete(Delete::IkeSa)));
+    assert_eq!(delete(&[3, 4, 0, 1, 0, 0, 1, 2]), Ok(Payload::Delete(Delete::Esp(vec![0x102]))));
+    for lie in [
+        &[1, 8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1][..],
+        &[3, 8, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1],
+        &[3, 4, 0, 2, 0, 0, 0, 1],
+    ] {
+        assert!(delete(lie).is_err(), "{lie:?}");
+    }
+}
+
+/// RFC 7296 section 3.13.1: all ports are 0 to 65535. The reverse, OPAQUE, is another thing, and nothing that we agree to.
+#[test]
+fn opaque_ports_are_not_any_ports() {
+    let selector =
+        |ports: [u8; 4]| [&[1, 0, 0, 0, 7, 6, 0, 16][..], &ports, &[10, 0, 0, 1], &[10, 0, 0, 1]].concat();
+    let read = |ports| read_alone(registry::payload::TS_I, &selector(ports));
+    let address = IpAddr::from([10, 0, 0, 1]);
+    let any = TrafficSelector { first: address, last: address, protocol: 6, ports: (0, u16::MAX) };
+    assert_eq!(read([0, 0, 0xff, 0xff]), Ok(Payload::TsI(vec![any])));
+    assert_eq!(read([0xff, 0xff, 0, 0]), Ok(Payload::TsI(vec![])));
+    let mut writer = Writer::default();
+    selector::encode_all(&[any], &mut writer);
+    assert_eq!(writer.into_bytes(), selector([0, 0, 0xff, 0xff]));
+}
+
+/// RFC 7296 sections 3.2 to 3.13: what is reserved is not looked at.
+#[test]
+fn reserved_octets_say_nothing() {
+    let transform = |reserved: u8| [0, reserved, 0, 8, 2, reserved, 0, 5];
+    let proposal = |reserved: u8| [&[0, reserved, 0, 16, 1, 1, 0, 1][..], &transform(reserved)].concat();
+    let bodies = |reserved: u8| -> Vec<(u8, Vec<u8>)> {
+        use registry::payload::{AUTH, ID_I, KE, SA, TS_R};
+        let selector = [7, 0, 0, 16, 0, 0, 0xff, 0xff, 10, 0, 0, 1, 10, 0, 0, 1];
+        vec![
+            (SA, proposal(reserved)),
+            (KE, vec![0, 31, reserved, reserved, 1, 2, 3]),
+            (ID_I, vec![2, reserved, reserved, reserved, b'a']),
+            (AUTH, vec![2, reserved, reserved, reserved, 1]),
+            (TS_R, [&[1, reserved, reserved, reserved][..], &selector].concat()),
+        ]
+    };
+    for ((kind, clean), (_, marked)) in bodies(0).into_iter().zip(bodies(0xff)) {
+        let read = read_alone(kind, &clean);
+        assert!(read.is_ok() && read == read_alone(kind, &marked), "{kind}");
+    }
+}
