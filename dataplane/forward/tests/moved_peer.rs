@@ -123,6 +123,30 @@ fn a_moved_pair_goes_on(shape: Shape) {
     assert_eq!((seen.sent.len(), moves(&seen)), (1, 0));
 }
 
+/// The IP packet of a frame with another protocol and payload.
+fn rewritten(frame: &[u8], protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = [&frame[..34], payload].concat();
+    let length = u16::try_from(20 + payload.len()).unwrap();
+    frame[16..18].copy_from_slice(&length.to_be_bytes());
+    frame[23] = protocol;
+    frame[24..26].fill(0);
+    let sum = !checksum::fold(checksum::sum(&frame[14..34]));
+    frame[24..26].copy_from_slice(&sum.to_be_bytes());
+    frame
+}
+
+/// RFC 7296 section 2.23: in UDP or not, whatever NAT detection found.
+#[test]
+fn either_form_of_esp_is_taken_of_either_pair() {
+    let (mut alpha, mut beta) = pair(NATTED);
+    let frame = sealed(&mut alpha);
+    assert_eq!(beta.wire(BLACK, &[rewritten(&frame, 50, &frame[42..])]).sent.len(), 1);
+    let (mut alpha, mut beta) = pair(Shape { udp: false, ..NATTED });
+    let frame = sealed(&mut alpha);
+    let in_udp = udp_segment(4500, 4500, &frame[34..]);
+    assert_eq!(beta.wire(BLACK, &[rewritten(&frame, 17, &in_udp)]).sent.len(), 1);
+}
+
 #[test]
 fn without_encapsulation_another_source_is_refused() {
     let (mut alpha, mut beta) = pair(Shape::default());
