@@ -101,3 +101,49 @@ fn a_request_that_arrives_when_the_other_ends_pair_is_there_makes_the_pair_that_
         }
     }
 }
+
+/// Inbound SPI of the pair that an end made last.
+fn newest(sim: &Simulation, side: usize) -> u32 {
+    let newest = sim.hosts[side].events.iter().rev().find_map(|(_, event)| match event {
+        Event::ChildUp { spi_in, .. } | Event::ChildRekeyed { spi_in, .. } => Some(*spi_in),
+        _ => None,
+    });
+    newest.expect("there was a pair")
+}
+
+/// Of two pairs made at once the nonces choose one. For libreswan it is the one that came up last, which it does not live
+/// without: whatever the peer is like, it is not told to delete that one.
+#[test]
+fn of_two_pairs_made_at_once_none_goes_that_the_other_end_has_had_last() {
+    for (seed, loss_percent) in (0..8).map(|seed| (seed, 0)).chain((8..60).map(|seed| (seed, 30))) {
+        let mut sim = up(seed);
+        sim.link.turn(Weather { loss_percent, ..Weather::FAIR });
+        for side in [0, 1] {
+            sim.command(side, Command::RekeyChild(CHILD));
+        }
+        // More than one look while a DELETE is on its way.
+        for look in 0..8000 {
+            sim.run(Duration::from_millis(4));
+            if look % 25 == 0 {
+                for side in [0, 1] {
+                    let packet = sim.send_packet(side, CHILD);
+                    let arrived = matches!(packet, Delivery::First { .. } | Delivery::Delivered { .. });
+                    assert!(arrived, "seed {seed}: {packet:?}");
+                }
+            }
+            for (side, other) in [(0, 1), (1, 0)] {
+                let newest = newest(&sim, other);
+                let [ours, theirs] = [side, other].map(|side| sim.hosts[side].dataplane.pairs_of(CHILD));
+                let held = theirs.iter().find(|installed| installed.pair.spi_in == newest);
+                let kept = |spi| ours.iter().any(|installed| installed.pair.spi_in == spi);
+                assert!(
+                    held.is_none_or(|installed| kept(installed.pair.spi_out)),
+                    "seed {seed}: end {side} has taken out what end {other} made last"
+                );
+            }
+        }
+        sim.link.turn(Weather::FAIR);
+        sim.run(Duration::from_secs(60));
+        assert_eq!(sim.disagreement(CHILD), None, "seed {seed}");
+    }
+}

@@ -2,7 +2,8 @@
 //!
 //! Version 1 has no word for "this replaces that": a new pair of a child replaces the older ones. Only where both ends
 //! made one at once, each before it knew of the other's, is there a choice, and the higher nonces win. What lost is
-//! still received on for a while, then deleted.
+//! still received on for a while, then deleted; if the peer has had it last, not before there is one more pair, for
+//! peers that know nothing of nonces hold on to that.
 //!
 //! Nor does version 1 say when a responder receives on a pair: some do once they have answered, some only when message 3
 //! has come (RFC 2409 section 5.5). Who asked goes on sending on the old pair until the new one is seen to work.
@@ -21,6 +22,8 @@ const REVIEW: Duration = Duration::from_secs(3);
 const TAKEN_IN: Duration = Duration::from_secs(1);
 /// How long after its quick mode a peer has surely judged what only it can judge, and told.
 const PEER_JUDGES: Duration = Duration::from_secs(20);
+/// How long after the review a pair that settles what the two ends may see differently is begun at the latest.
+const ANEW: Duration = Duration::from_secs(1);
 /// How long a pair that lost is kept after the review.
 const RETIREMENT: Duration = Duration::from_secs(5);
 
@@ -38,6 +41,8 @@ pub(crate) struct ChildSa {
     pub(super) begun_at: Instant,
     /// When both ends had it.
     pub(super) committed_at: Option<Instant>,
+    /// When we first and last said what makes it the peer's: message 2 of a quick mode that it asked for, message 3 of ours.
+    pub(super) told: Option<(Instant, Instant)>,
     /// Traffic moves to it then, or before if the responder sends on it.
     pub(super) send_at: Option<Instant>,
     pub(super) soft_at: Instant,
@@ -62,6 +67,12 @@ impl ChildSa {
     fn is_judged_by_peer(&self, other: &Self) -> bool {
         let first = other.committed_at.filter(|there| self.committed_at.is_some_and(|mine| *there <= mine));
         self.ours && !other.ours && first.is_some_and(|there| self.begun_at < there)
+    }
+
+    /// Of the two, the peer may have had this one last: there are peers for which that one counts, whatever the nonces are.
+    /// libreswan that is told to delete it goes without any until it has made another.
+    fn may_be_peers_newest(&self, other: &Self) -> bool {
+        self.told.zip(other.told).is_some_and(|((_, last), (first, _))| last >= first)
     }
 
     /// Whether it takes the place of `other`, once both are there: the newer one does, unless the two ends asked for them at
@@ -107,11 +118,16 @@ impl Peer {
         }
     }
 
-    /// The responder did not have message 3, and gets it once more.
-    pub(super) fn still_awaits_responder(&mut self, now: Instant, spi_in: u32) {
-        let awaits = self.children.get_mut(&spi_in).filter(|child| child.send_at.is_some());
-        if let Some(child) = awaits {
-            child.send_at = Some(after(now, TAKEN_IN));
+    /// The peer gets what makes a pair its own, for the first time or once more: it did not have it before. As a responder it
+    /// then does not receive on it yet.
+    pub(super) fn told(&mut self, now: Instant, spi_in: u32) {
+        if let Some(child) = self.children.get_mut(&spi_in) {
+            child.told = Some((child.told.map_or(now, |(first, _)| first), now));
+            child.send_at = child.send_at.map(|_| after(now, TAKEN_IN));
+            if child.retire_at.take().is_some() {
+                // So late, it becomes the peer's newest.
+                child.review_at = Some(now);
+            }
         }
     }
 
@@ -123,7 +139,8 @@ impl Peer {
         }
     }
 
-    /// One pair of the child serves; the others go when nothing more can come on them.
+    /// One pair of the child serves; the others go when nothing more can come on them. If the peer may prefer one of these, a
+    /// new one is made first, in whose favour both must judge.
     fn review(&mut self, core: &mut Core, now: Instant, id: ChildId) {
         let rivals = || self.children.values().filter(|child| child.config.id == id && child.is_current());
         let winner = rivals().reduce(|best, next| if next.supersedes(best) { next } else { best });
@@ -134,13 +151,19 @@ impl Peer {
             .filter(|child| child.spi_in != spi_in)
             .partition(|child| until.is_some() && winner.is_judged_by_peer(child));
         let again = until.filter(|_| !contested.is_empty());
-        let lost: Vec<u32> = lost.into_iter().map(|child| child.spi_in).collect();
+        let (preferred, lost): (Vec<&ChildSa>, Vec<&ChildSa>) =
+            lost.into_iter().partition(|child| child.may_be_peers_newest(winner));
+        let [preferred, lost] =
+            [preferred, lost].map(|found| found.into_iter().map(|child| child.spi_in).collect::<Vec<_>>());
         if !awaited {
             core.switch_outbound(id, spi_in);
         }
         for child in self.children.values_mut() {
             if lost.contains(&child.spi_in) {
                 (child.send_at, child.retire_at) = (None, Some(after(now, RETIREMENT)));
+            } else if preferred.contains(&child.spi_in) {
+                // Not at the same time as the peer, if it sees the same.
+                (child.send_at, child.soft_at) = (None, after(now, core.random.shortened(ANEW, 100)));
             } else if child.spi_in == spi_in {
                 child.review_at = child.review_at.or(again);
             }

@@ -121,8 +121,15 @@ impl Peer {
                 Some(Due::Send(bytes)) => {
                     let bytes = bytes.to_vec();
                     core.count("retransmissions");
+                    let answered = match quick.step {
+                        Step::Answered { spi_in, .. } => Some(spi_in),
+                        _ => None,
+                    };
                     if let Some(found) = self.phase_ones.get_mut(&key.0) {
                         bytes.iter().for_each(|bytes| found.send(core, now, bytes));
+                    }
+                    if let Some(spi_in) = answered {
+                        self.told(now, spi_in);
                     }
                 }
                 Some(Due::GiveUp { sent }) => self.quick_unanswered(core, now, key, sent),

@@ -157,6 +157,7 @@ impl Peer {
             ours,
             begun_at,
             committed_at: None,
+            told: None,
             send_at: None,
             soft_at: after(now, soft),
             hard_at: after(now, pair.lifetime.hard),
@@ -210,6 +211,7 @@ impl Peer {
                 core.pair_up(quick.child, spi_in, false);
                 self.quicks.insert(key, quick);
                 self.commit(core, now, spi_in);
+                self.told(now, spi_in);
             }
             Step::Answering { message, answer, confirmation, spi_in } => {
                 found.send(core, now, &answer);
@@ -220,6 +222,7 @@ impl Peer {
                 quick.step = Step::Answered { confirmation, spi_in };
                 core.pair_up(quick.child, spi_in, false);
                 self.quicks.insert(key, quick);
+                self.told(now, spi_in);
             }
             _ => {}
         }
@@ -304,8 +307,8 @@ impl Peer {
                 let answer = answer.clone();
                 core.count("responses_repeated");
                 found.send(core, now, &answer);
-                if let Step::Concluded { spi_in, .. } = quick.step {
-                    self.still_awaits_responder(now, spi_in);
+                if let Step::Concluded { spi_in, .. } | Step::Answered { spi_in, .. } = quick.step {
+                    self.told(now, spi_in);
                 }
             }
             return Classified::Ike;

@@ -249,6 +249,7 @@ fn child_sa(kept: KeptPair, config: ChildConfig, clock: Clock, made_on: IkeSaId)
         ours: kept.ours,
         begun_at: committed_at,
         committed_at: Some(committed_at),
+        told: None,
         send_at: None,
         soft_at: clock.due(kept.soft_in),
         hard_at: clock.due(kept.hard_in),
