@@ -1,5 +1,7 @@
 //! GRE on what is agreed with libreswan, while either side rekeys, and where both prove themselves by certificates.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, ensure};
 use integration::checks::ping;
 use integration::configuration::{CRYPTO_MAP, VERSION_1, aes_128_gcm, crypto_map, version_1};
@@ -8,7 +10,7 @@ use integration::interop::{Role, Scenario};
 use integration::lab::{ALPHA, GAMMA};
 use integration::pair::{KEY, Mapped, PATIENCE};
 use integration::rekeying::Losses;
-use integration::wait;
+use integration::{sa, wait};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, RsaKeySize,
     date_time_ymd,
@@ -25,6 +27,9 @@ fn scenario(number: u8, what: &'static str, role: Role) -> Scenario {
 const OVERTAKEN: u64 = 3;
 /// The same in version 1: four have been seen.
 const OVERTAKEN_IN_VERSION_1: u64 = 10;
+/// The same where what gamma sends takes half a second, of 50 pings each: where the machine did not run gamma for a while,
+/// its clock leaps, and all that was on its way comes together with the answer.
+const OVERTAKEN_SLOWLY: u64 = OVERTAKEN_IN_VERSION_1 + 25;
 
 fn passes(mapped: &Mapped) -> Result<()> {
     mapped.passes(PATIENCE).with_context(|| mapped.gamma.gateway.log().unwrap_or_default())?;
@@ -131,13 +136,70 @@ fn in_version_1_whoever_begins() -> Result<()> {
         passes(&mapped)
     })?;
     mapped.lab.may_begin(ALPHA, true)?;
-    scenario(17, "IKEv1: phase 1 replaced by us, and its child made anew; GRE", Role::Initiator).judge(|| {
+    let anew = "IKEv1: phase 1 replaced by us, and its child made anew; GRE";
+    scenario(17, anew, Role::Initiator).judge(|| {
         let (old, esp) = (mapped.ike_spis()?, mapped.outbound_spis()?);
         let renewed = || mapped.ike_is_new(&old).and_then(|()| mapped.esp_is_new(&esp));
         let losses = mapped.losses(14, || mapped.rekey_ike(), renewed)?;
         may_be_overtaken(losses, OVERTAKEN_IN_VERSION_1)?;
         passes(&mapped)
+    })?;
+    scenario(17, "IKEv1: phase 2 rekeyed by both at once; GRE", Role::Initiator).judge(|| {
+        let said = ["responding to Quick Mode", "IPsec SA established"];
+        let old = mapped.outbound_spis()?;
+        slowly(&mapped)?;
+        let theirs = || mapped.gamma.gateway.begin();
+        let losses = crosses(&mapped, said, theirs, || mapped.rekey_children(), || mapped.esp_is_new(&old))?;
+        // The crossing one that we ask for, and one more where the peer has a newest pair that the nonces are against.
+        may_be_overtaken(losses, 2 * OVERTAKEN_SLOWLY)?;
+        one_pair_is_left(&mapped)?;
+        passes(&mapped)
     })
+}
+
+/// Both ends have the same pair, and no other.
+fn one_pair_is_left(mapped: &Mapped) -> Result<()> {
+    wait::until("one pair", PATIENCE, || {
+        let ours: BTreeSet<u32> = sa::with_peer(&mapped.alpha, GAMMA)?.iter().map(|sa| sa.spi).collect();
+        let shown = mapped.gamma.gateway.run("ip xfrm state")?;
+        let spis = shown.lines().filter_map(|line| line.trim().strip_prefix("proto esp spi 0x")?.get(..8));
+        let theirs = spis.map(|spi| u32::from_str_radix(spi, 16)).collect::<Result<BTreeSet<u32>, _>>()?;
+        ensure!(ours.len() == 2 && ours == theirs, "{ours:08x?} here, {theirs:08x?} there");
+        anyhow::Ok(())
+    })
+}
+
+/// What gamma sends takes half a second from now on: long enough that we begin before we hear that it has.
+fn slowly(mapped: &Mapped) -> Result<()> {
+    mapped.gamma.gateway.run("tc qdisc add dev eth0 root netem delay 500ms limit 10000").map(drop)
+}
+
+/// How often gamma has said this.
+fn times(mapped: &Mapped, what: &str) -> Result<usize> {
+    Ok(mapped.gamma.gateway.log()?.matches(what).count())
+}
+
+/// Both begin; gamma says that it answers ours, and only then that its own is done. Pings pass until what lost has been deleted:
+/// libreswan holds on to what came up last, and goes without any when told to delete that.
+fn crosses(
+    mapped: &Mapped,
+    [answers, is_up]: [&str; 2],
+    theirs: impl FnOnce() -> Result<()>,
+    ours: impl FnOnce() -> Result<()>,
+    done: impl Fn() -> Result<()>,
+) -> Result<Losses> {
+    let (answered, up) = (times(mapped, answers)?, times(mapped, is_up)?);
+    let began = || {
+        theirs()?;
+        ours()?;
+        wait::until("gamma's answer to ours", PATIENCE, || {
+            ensure!(times(mapped, answers)? > answered, "not yet");
+            anyhow::Ok(())
+        })?;
+        ensure!(times(mapped, is_up)? == up, "ours came when gamma's was done");
+        Ok(())
+    };
+    mapped.losses(18, began, done)
 }
 
 fn may_be_overtaken(losses: Losses, at_most: u64) -> Result<()> {
