@@ -1,7 +1,8 @@
 //! GRE on what is agreed with OpenIKED, while the underlay loses each message of IKE in turn, and while either side rekeys.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use integration::checks::ping;
+use integration::configuration::{CRYPTO_MAP, crypto_map};
 use integration::foreign::{Mode, Settings, openiked};
 use integration::interop::{Role, Scenario};
 use integration::lab::{ALPHA, GAMMA};
@@ -9,7 +10,7 @@ use integration::lost_message::Message;
 use integration::pair::{KEY, Mapped, PATIENCE};
 use integration::pcap::exchange::{CREATE_CHILD_SA, IKE_AUTH, IKE_SA_INIT, INFORMATIONAL};
 use integration::wait;
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn scenario(number: u8, what: &'static str, role: Role) -> Scenario {
     Scenario { number, what, peer: openiked::DAEMON.name, role }
@@ -137,5 +138,46 @@ fn while_each_message_of_a_rekey_is_lost() -> Result<()> {
             }
         }
         Ok(())
+    })?;
+    floats_to_the_port_of_nat_traversal(&mapped)
+}
+
+/// No ESP passes there: on Linux this iked tells the kernel of no ESP in UDP (`SADB_X_EXT_UDPENCAP` is OpenBSD's).
+fn floats_to_the_port_of_nat_traversal(mapped: &Mapped) -> Result<()> {
+    let floated = || {
+        wait::until("an IKE SA on port 4500 at both ends", PATIENCE, || {
+            let sas = mapped.alpha.api.items("/v1/isakmp-sas")?;
+            let on_port = |sa: &Value, end: &str| sa[end].as_str().is_some_and(|end| end.ends_with(":4500"));
+            let [sa] = sas.as_slice() else { bail!("{sas:?}") };
+            let up =
+                sa["state"] == "established" && sa["children"].as_array().is_some_and(|all| !all.is_empty());
+            ensure!(up && on_port(sa, "local") && on_port(sa, "remote"), "{sa}");
+            let theirs = mapped.gamma.gateway.sas()?;
+            let mut listed = theirs.lines().filter(|line| line.starts_with("iked_sas:"));
+            let natted =
+                |line: &str| ["ESTABLISHED", "natt", ":4500->"].iter().all(|word| line.contains(word));
+            ensure!(listed.next().is_some_and(natted) && listed.next().is_none(), "{theirs}");
+            anyhow::Ok(())
+        })
+        .with_context(|| mapped.gamma.gateway.log().unwrap_or_default())
+    };
+    let rekeyed_there = "no NAT, nat_traversal force: IKE alone floats, and is rekeyed there";
+    scenario(27, rekeyed_there, Role::Initiator).judge(|| {
+        let fields = json!({"nat_traversal": "force"});
+        mapped.alpha.api.put(CRYPTO_MAP, &crypto_map(GAMMA, &fields))?;
+        floated()?;
+        let old = mapped.ike_spis()?;
+        mapped.rekey_ike()?;
+        one_other_than(mapped, &old)?;
+        floated()
+    })?;
+    // No rekey here: where it has begun itself and we rekey, this iked reads no DELETE of what was rekeyed.
+    scenario(27, "no NAT, nat_traversal force: IKE alone floats", Role::Responder).judge(|| {
+        let old = mapped.ike_spis()?;
+        mapped.lab.may_begin(ALPHA, false)?;
+        mapped.gamma.gateway.end()?;
+        mapped.gamma.gateway.begin()?;
+        one_other_than(mapped, &old)?;
+        floated()
     })
 }
