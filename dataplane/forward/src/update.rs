@@ -34,7 +34,7 @@ pub enum RecordError {
     /// Unknown protection.
     #[error("unknown kind of protection")]
     Protection,
-    /// Prefixes that make no sense.
+    /// Prefixes or ranges that make no sense, or do not hold what the SA is for.
     #[error("a selector makes no sense, or cannot carry what the SA is for")]
     Selector,
     /// Slot or target out of range.

@@ -124,8 +124,8 @@ impl Region {
         let words = buffer.get_mut(..cells.len()).ok_or(ReadError::OutOfRange(slot))?;
         let version = slot::read(version, cells, words).ok_or(ReadError::Torn)?;
         let record = R::read_from_bytes(zerocopy::IntoBytes::as_bytes(&*words)).ok();
-        // An SA's keys were in it.
-        buffer.zeroize();
+        // An SA's keys were in it; behind them nothing was written.
+        words.zeroize();
         let record = record.filter(Record::is_present);
         if let Some(record) = &record {
             record
@@ -147,12 +147,15 @@ impl Region {
         Ack { applied, refused }
     }
 
+    /// The version of what stands in a slot, odd while it is written; `None` if the table has no such slot.
+    pub fn version(&self, table: Table, slot: u32) -> Option<u64> {
+        self.slot_cells(table, slot).map(|(version, _)| version.load(Ordering::Acquire))
+    }
+
     /// Whether the dataplane looked at what now stands in a slot.
     pub fn is_settled(&self, table: Table, slot: u32) -> bool {
-        self.slot_cells(table, slot).is_some_and(|(version, _)| {
-            let version = version.load(Ordering::Acquire);
-            version.is_multiple_of(2) && self.ack(table, slot).applied >= version
-        })
+        self.version(table, slot)
+            .is_some_and(|version| version.is_multiple_of(2) && self.ack(table, slot).applied >= version)
     }
 
     /// Whether a slot may get another object: it is vacant, and the dataplane knows it.
